@@ -1,0 +1,141 @@
+"""Which atoms are bonded: pairs of named elements within a distance, non-periodic.
+
+A rule is either `d ≤ D` (a cut at the first minimum of g(r)) or `|d − D| ≤ T` (a window about a bond length). A pair
+of atoms is bonded where any rule says so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .atoms import Atoms, atomic_number
+from .pdf import first_minimum, pair_distribution
+
+ANY = "any"
+
+_SAME_PLACE_A = 1e-3
+
+
+@dataclass(frozen=True)
+class BondRule:
+    """Pairs of elements `a` and `b` (both "any" = all pairs) are bonded at distances d ≤ D, or |d − D| ≤ T.
+
+    distance_A is D; tolerance_A is T, None for the first kind. ValueError for an unknown element, "any" paired with an
+    element, a distance that is not positive, or a negative tolerance.
+    """
+
+    a: str
+    b: str
+    distance_A: float
+    tolerance_A: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.a == ANY) != (self.b == ANY):
+            raise ValueError(f"bond rule pairs {self.a!r} with {self.b!r}; 'any' stands for both partners or for none")
+        if self.a != ANY:
+            atomic_number(self.a)
+            atomic_number(self.b)
+        if not 0 < self.distance_A < np.inf:
+            raise ValueError(f"bond distance is {self.distance_A} Å; expected a positive number")
+        if self.tolerance_A is not None and not 0 <= self.tolerance_A < np.inf:
+            raise ValueError(f"bond tolerance is {self.tolerance_A} Å; expected a number >= 0, or none for d <= D")
+
+    @classmethod
+    def parse(cls, text: str, tolerance_A: float | None = None) -> BondRule:
+        """The rule written as "Si-O:2.2", "any:1.66" or, with a tolerance of its own, "any:1.66±0.15".
+
+        ValueError for any other form.
+        """
+        form = re.fullmatch(r"\s*(?:(any)|([A-Za-z]+)\s*-\s*([A-Za-z]+))\s*:\s*([^±]+)(?:±(.+))?", text)
+        try:
+            assert form is not None
+            distance = float(form[4])
+            tolerance = float(form[5]) if form[5] else tolerance_A
+        except (AssertionError, ValueError):
+            raise ValueError(
+                f"bond rule {text!r} is not understood; write A-B:D as in Si-O:2.2, or any:D, with D in Å"
+            ) from None
+        return cls(form[1] or form[2], form[1] or form[3], distance, tolerance)
+
+    @property
+    def reach_A(self) -> float:
+        """The longest bond the rule allows, Å."""
+        return self.distance_A + (self.tolerance_A or 0.0)
+
+    def __str__(self) -> str:
+        pair = ANY if self.a == ANY else f"{self.a}-{self.b}"
+        window = "" if self.tolerance_A is None else f"±{self.tolerance_A!r}"
+        return f"{pair}:{self.distance_A!r}{window}"
+
+
+def bonds(positions_A: ArrayLike, symbols: Sequence[str], rules: Iterable[BondRule]) -> NDArray[np.int64]:
+    """Bonded pairs of atoms as int64 (m, 2), smaller index first, sorted.
+
+    positions_A: (n, 3) in Å; symbols: n element symbols; rules: a pair is bonded where any of them says so.
+    ValueError where two atoms stand in the same place (nearer than 0.001 Å): such a list is doubled, not bonded.
+    """
+    from scipy.spatial import cKDTree
+
+    atoms = Atoms(np.asarray(positions_A), tuple(symbols))
+    rules = tuple(rules)
+    reach = max((rule.reach_A for rule in rules), default=0.0)
+    if len(atoms) < 2 or not rules:
+        return np.zeros((0, 2), dtype=np.int64)
+    # Distances are computed here afresh, so the tree must not lose a pair at the very limit to rounding.
+    pairs = cKDTree(atoms.positions_A).query_pairs(reach * (1 + 1e-12) + 1e-12, output_type="ndarray").astype(np.int64)
+    pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+    distance = np.linalg.norm(atoms.positions_A[pairs[:, 0]] - atoms.positions_A[pairs[:, 1]], axis=1)
+    _refuse_doubled(pairs, distance)
+    numbers = atoms.numbers[pairs]
+    bonded = np.zeros(len(pairs), dtype=bool)
+    for rule in rules:
+        bonded |= _obeys(rule, numbers, distance)
+    return pairs[bonded]
+
+
+def default_rules(positions_A: ArrayLike, symbols: Sequence[str]) -> tuple[BondRule, ...]:
+    """Unlike pairs of elements nearer than the first minimum of their measured g(r); like pairs if there is one element.
+
+    positions_A: (n, 3) in Å; symbols: n element symbols. A pair of elements that has no minimum to be found (too few
+    atoms) gets no rule. Distances are rounded to 0.01 Å.
+    """
+    if len(symbols) < 2:
+        return ()
+    pairs = pair_distribution(positions_A, symbols, r_max_A=8.0)
+    alone = len(pairs.g) == 1
+    found = {pair: first_minimum(pairs.r_A, g) for pair, g in pairs.g.items() if alone or pair[0] != pair[1]}
+    return tuple(BondRule(a, b, round(cut, 2)) for (a, b), cut in found.items() if cut is not None)
+
+
+def homopolar_rules(rules: Iterable[BondRule]) -> tuple[BondRule, ...]:
+    """Rules for the defects that `rules` between unlike elements leave out: like pairs as near as that element's bonds."""
+    longest: dict[str, float] = {}
+    for rule in rules:
+        if rule.a != rule.b:
+            for element in (rule.a, rule.b):
+                longest[element] = max(rule.reach_A, longest.get(element, 0.0))
+    return tuple(BondRule(element, element, reach) for element, reach in sorted(longest.items()))
+
+
+def _obeys(rule: BondRule, numbers: NDArray[np.int64], distance: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which pairs, given their atomic numbers (m, 2) and distances (m,), the rule bonds."""
+    if rule.tolerance_A is None:
+        near = distance <= rule.distance_A
+    else:
+        near = np.abs(distance - rule.distance_A) <= rule.tolerance_A
+    if rule.a == ANY:
+        return near
+    wanted = sorted((atomic_number(rule.a), atomic_number(rule.b)))
+    return near & (np.sort(numbers, axis=1) == wanted).all(axis=1)
+
+
+def _refuse_doubled(pairs: NDArray[np.int64], distance: NDArray[np.float64]) -> None:
+    doubled = np.flatnonzero(distance < _SAME_PLACE_A)
+    if doubled.size:
+        a, b = pairs[doubled[0]]
+        raise ValueError(f"atoms {a} and {b} stand in the same place ({doubled.size} such pairs); remove the doubles first")

@@ -1,0 +1,94 @@
+"""Verbs for whole runs: demo, run, validate, simulate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pyaet.commands.options import Device, DeviceName, Json, tell
+
+if TYPE_CHECKING:
+    from pyaet.plan import Plan
+
+PlanFile = Annotated[Path, typer.Argument(metavar="PLAN.toml", help="The plan of the run.")]
+OutFolder = Annotated[Path | None, typer.Option("--out", help="Run directory, instead of the plan's.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Throw away what an earlier run left in the directory.")]
+
+
+def register(app: typer.Typer) -> None:
+    for verb in (demo, run, validate, simulate):
+        app.command()(verb)
+
+
+def demo(out: OutFolder = None, device: Device = DeviceName.auto, fresh: Fresh = False, json: Json = False) -> None:
+    """Simulate a small silica cluster, run the whole road on it and write the report."""
+    from importlib.resources import as_file, files
+
+    from pyaet.plan import load_plan
+
+    with as_file(files("pyaet") / "demo.toml") as path:
+        plan = load_plan(path)
+    _run(plan, out or Path("pyaet-demo"), device, fresh, json)
+
+
+def run(
+    plan: PlanFile, out: OutFolder = None, device: Device | None = None, fresh: Fresh = False, json: Json = False
+) -> None:
+    """Run the whole road of a plan; what is current is kept, what is stale is redone."""
+    from pyaet.plan import load_plan
+
+    loaded = load_plan(plan)
+    _run(loaded, out or Path(loaded.output.directory), device, fresh, json)
+
+
+def validate(plan: PlanFile, json: Json = False) -> None:
+    """Check a plan and its inputs in seconds; state the memory and the time the run will need."""
+    from pyaet.estimate import estimate
+    from pyaet.plan import load_plan
+
+    tell(estimate(load_plan(plan)), json)
+
+
+def simulate(
+    plan: PlanFile, out: Annotated[Path | None, typer.Option("--out", help="Folder for the tilt series.")] = None
+) -> None:
+    """Simulate the tilt series of a known cluster as the table simulation of the plan says."""
+    from pyaet.commands.options import context
+    from pyaet.io.errors import InputError
+    from pyaet.plan import load_plan
+    from pyaet.stages.simulation import simulate as simulate_series
+
+    loaded = load_plan(plan)
+    if loaded.simulation is None:
+        raise InputError(
+            f"{plan}: [simulation] is missing; expected a table [simulation] with the cluster and the optics"
+        )
+    folder = out or Path(loaded.output.directory) / "simulation"
+    given = context("cpu", loaded.compute.seed, loaded.compute.workers)
+    tell(simulate_series(loaded.simulation, folder, given), False)
+
+
+def _run(plan: Plan, directory: Path, device: DeviceName | None, fresh: bool, as_json: bool) -> None:
+    from pyaet.run import run_plan
+
+    summary = run_plan(plan, directory, device=None if device is None else str(device), fresh=fresh)
+    tell(summary if as_json else headline(summary, directory), as_json)
+
+
+def headline(summary: dict[str, Any], directory: Path) -> dict[str, Any]:
+    """The few numbers of a run worth a line on the terminal."""
+    stages, score = summary["stages"], summary["score"]
+    lines = {
+        "atoms": stages["refinement"]["atoms"],
+        "rings": stages["rings"]["ring_sizes"],
+        "seconds": sum(stage["seconds"] for stage in stages.values()),
+    }
+    if score:
+        lines["against the truth"] = {
+            name: score["strict"][name] for name in ("recall", "precision", "rmsd_pm", "right_element")
+        }
+    for i, warning in enumerate(summary["warnings"]):
+        lines[f"warning {i + 1}"] = warning
+    return lines | {"report": str(directory / "report.html")}

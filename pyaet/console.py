@@ -1,0 +1,53 @@
+"""What a person sees while a run works: progress bars on a terminal, nothing in a pipe."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+Progress = Callable[[int, int, float], None]
+
+
+class Console:
+    """Progress and remarks on stderr, only where stderr is a terminal; results go to stdout elsewhere."""
+
+    def __init__(self, terminal: bool | None = None) -> None:
+        self.terminal = sys.stderr.isatty() if terminal is None else terminal
+
+    def say(self, text: str) -> None:
+        if self.terminal:
+            print(text, file=sys.stderr)
+
+    @contextmanager
+    def task(self, title: str, value_name: str = "") -> Iterator[Progress]:
+        """Yield a callback (done, total, value) that draws a bar with the rate, the time left and the value."""
+        if not self.terminal:
+            yield _silent
+            return
+        from rich.console import Console as RichConsole
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bars
+
+        columns = (
+            TextColumn("{task.description:<16}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[value]}"),
+        )
+        with Bars(*columns, console=RichConsole(stderr=True)) as bars:
+            bar = bars.add_task(title, total=None, value="", rate="")
+
+            def show(done: int, total: int, value: float) -> None:
+                shown = f"{value_name} {value:.4g}" if value_name and value == value else ""
+                speed = bars.tasks[0].speed
+                rate = f"{speed:.2g}/s" if speed else ""
+                bars.update(bar, completed=done, total=total, value=shown, rate=rate)
+
+            yield show
+
+
+def _silent(done: int, total: int, value: float) -> None:
+    """Progress in a pipe."""

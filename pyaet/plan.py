@@ -1,0 +1,407 @@
+"""The whole run as one frozen, validated record.
+
+A plan is a TOML file with the sections below. `load_plan` checks all of it before anything runs and gathers every fault
+into one `InputError`, a line per fault, each with the path of its key (`tomography.iteratons: unknown; did you mean
+iterations?`). Relative paths are relative to the folder of the plan.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from analysis.atoms import SYMBOLS
+from pyaet.io.errors import InputError
+
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+EnergyEV = Annotated[float, Field(ge=1e4, le=3e6)]
+SemiangleMrad = Annotated[float, Field(gt=0, le=200)]
+Triple = tuple[float, float, float]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, str_strip_whitespace=True)
+
+
+SomeSection = TypeVar("SomeSection", bound=Section)
+
+
+class AngleRange(Section):
+    """Tilts about y from `start` to `stop` (included) every `step` degrees."""
+
+    start: float
+    stop: float
+    step: float
+
+    @field_validator("step")
+    @classmethod
+    def _moves(cls, step: float) -> float:
+        if step == 0:
+            raise ValueError("found 0; expected a step in degrees that is not zero")
+        return step
+
+
+def _kind_of_angles(value: Any) -> str:
+    if isinstance(value, dict | AngleRange):
+        return "range"
+    if isinstance(value, list | tuple):
+        return "triples" if len(value) and isinstance(value[0], list | tuple) else "list"
+    return "file"
+
+
+Angles = Annotated[
+    Annotated[str, Tag("file")]
+    | Annotated[AngleRange, Tag("range")]
+    | Annotated[tuple[float, ...], Tag("list")]
+    | Annotated[tuple[Triple, ...], Tag("triples")],
+    Discriminator(_kind_of_angles),
+]
+
+
+class Input(Section):
+    """The tilt series: what kind, where, and what its numbers mean."""
+
+    kind: Literal["adf", "4dstem"]
+    path: str | tuple[str, ...]
+    variable: str | None = None
+    axes: str = "nyx"
+    angles: Angles | None = None
+    angles_variable: str | None = None
+    pixel_A: Positive | None = None
+    energy_eV: EnergyEV | None = None
+    semiangle_mrad: SemiangleMrad | None = None
+    defocus_A: float | None = None
+
+    @field_validator("axes")
+    @classmethod
+    def _names_each_axis_once(cls, axes: str) -> str:
+        if sorted(axes) != ["n", "x", "y"]:
+            raise ValueError(f"found {axes!r}; expected an order of the letters n, y, x such as 'nyx' or 'xyn'")
+        return axes
+
+    @model_validator(mode="after")
+    def _images_need_scale_and_angles(self) -> Input:
+        if self.kind == "adf":
+            if self.pixel_A is None:
+                raise ValueError("pixel_A is missing; expected the pixel size of the images in Å")
+            if self.angles is None:
+                raise ValueError("angles is missing; expected a file, a list in degrees or {start, stop, step}")
+        return self
+
+
+class Specimen(Section):
+    """What is known of the specimen: its elements and how near two atoms can come."""
+
+    elements: Annotated[tuple[str, ...], Field(min_length=1)]
+    min_distance_A: Positive
+
+    @field_validator("elements")
+    @classmethod
+    def _are_elements(cls, elements: tuple[str, ...]) -> tuple[str, ...]:
+        for symbol in elements:
+            if symbol not in SYMBOLS[1:]:
+                raise ValueError(f"{symbol!r} is not a chemical element{_did_you_mean(symbol, SYMBOLS[1:])}")
+        if len(set(elements)) < len(elements):
+            raise ValueError(f"found {list(elements)}; expected each element once")
+        return elements
+
+
+class Ptychography(Section):
+    """Diffraction patterns of one tilt to its phase projection."""
+
+    slices: Count = 1
+    slice_A: Positive | None = None
+    iterations: Count | None = None
+    solver: Literal["lsqml", "gradient"] | None = None
+    likelihood: Literal["amplitude", "poisson"] | None = None
+    batching: Literal["compact", "random"] | None = None
+    batch_size: Count | None = None
+    update_probe: Count | None = None
+    update_positions: Count | None = None
+    vacuum_radius_A: Positive | None = None
+    blur_A: NonNegative = 0.0
+
+    @model_validator(mode="after")
+    def _slices_have_a_thickness(self) -> Ptychography:
+        if self.slices > 1 and self.slice_A is None:
+            raise ValueError(f"slice_A is missing; expected the slice thickness in Å because slices = {self.slices}")
+        return self
+
+
+class Adf(Section):
+    """Annular dark-field counts to projections proportional to scattering power."""
+
+    gain: Literal["auto"] | Positive = "auto"
+    read_noise: Literal["auto"] | NonNegative = "auto"
+    background: Literal["auto", "laplace", "none"] | float = "auto"
+    denoise: Literal["none", "wavelet", "nlm", "bm3d"] = "none"
+
+
+class Alignment(Section):
+    """Where the rotation centre lies in every image, and how bright every image is."""
+
+    centre_of_mass: bool = True
+    common_line: bool = True
+    normalise: bool = True
+
+
+class Tomography(Section):
+    """Aligned projections to a volume."""
+
+    method: Literal["resire", "fbp"] = "resire"
+    iterations: Count = 200
+    subvoxels: tuple[Count, Count, Count] = (2, 1, 2)
+    positivity: bool = True
+    step: Positive | None = None
+    depth: Count | None = None
+
+
+class Tracing(Section):
+    """Volume to atoms: maxima, sub-voxel fit, minimum distance, elements."""
+
+    blur_A: Literal["auto"] | NonNegative = "auto"
+    radius_A: Positive | None = None
+    non_atoms: Literal["auto", "keep"] = "auto"
+
+
+class Refinement(Section):
+    """Coordinates refined against the aligned projections, with error bars."""
+
+    enabled: bool = True
+    iterations: Count | None = None
+
+
+class Structure(Section):
+    """Bonds and rings of the refined atoms."""
+
+    bonds: tuple[str, ...] = ()
+    tolerance_A: Positive | None = None
+    definition: Literal["primitive", "king", "guttman", "mcb"] = "primitive"
+    min_size: Annotated[int, Field(ge=3)] = 3
+    max_size: Annotated[int, Field(ge=3)] = 24
+    preset: Literal["liao2026"] | None = None
+
+
+class Truth(Section):
+    """A known structure to compare the result with; read only after the atoms are written."""
+
+    path: str
+    axes: str = "x,y,z"
+    cutoff_A: Positive = 1.0
+    variable: str | None = None
+    types_variable: str | None = None
+    types: dict[str, str] | None = None
+
+
+class Simulation(Section):
+    """A tilt series made from a known cluster (`pyaet simulate`, `pyaet demo`)."""
+
+    kind: Literal["4dstem", "adf"] = "4dstem"
+    structure: str | None = None
+    diameter_A: Positive = 12.0
+    angles: Angles = AngleRange(start=-72, stop=72, step=6)
+    energy_eV: EnergyEV = 80e3
+    semiangle_mrad: SemiangleMrad = 30.0
+    defocus_A: float = 120.0
+    field_A: Positive = 18.0
+    step_A: Positive = 0.5
+    max_angle_mrad: Positive = 60.0
+    inner_mrad: Positive = 38.0
+    outer_mrad: Positive = 190.0
+    slice_A: Positive = 2.0
+    phonons: Count = 2
+    phonon_sigma_A: NonNegative = 0.07
+    dose_e_per_A2: Positive = 1e4
+    model: Literal["multislice", "linear"] = "multislice"
+
+
+class Compute(Section):
+    """Where the numbers are crunched."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    workers: Count | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class Output(Section):
+    directory: str = "run"
+
+
+class Plan(Section):
+    """A whole run. `input` may be left out only where `simulation` makes it."""
+
+    input: Input | None = None
+    specimen: Specimen
+    ptychography: Ptychography = Ptychography()
+    adf: Adf = Adf()
+    alignment: Alignment = Alignment()
+    tomography: Tomography = Tomography()
+    tracing: Tracing = Tracing()
+    refinement: Refinement = Refinement()
+    structure: Structure = Structure()
+    truth: Truth | None = None
+    simulation: Simulation | None = None
+    compute: Compute = Compute()
+    output: Output = Output()
+
+
+def load_plan(path: str | Path) -> Plan:
+    """Read and validate a plan file; paths inside it come back absolute.
+
+    Raises
+    ------
+    InputError
+        the file is missing, unreadable or no TOML, or any key or value is wrong; every fault has its own line.
+    """
+    path = Path(path)
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; expected a plan in TOML") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as a plan ({getattr(error, 'strerror', None) or error})") from None
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path}: not valid TOML: {error}") from None
+    return _absolute(validate_section(Plan, data, str(path)), path.resolve().parent)
+
+
+def validate_section(model: type[SomeSection], data: dict[str, Any], source: str) -> SomeSection:
+    """Build `model` from a plain dictionary; every fault becomes one line of a single `InputError`."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        lines = dict.fromkeys(_sentence(model, fault) for fault in error.errors())
+        raise InputError("\n".join(f"{source}: {line}" for line in lines)) from None
+
+
+def plan_toml(plan: Plan) -> str:
+    """The resolved plan as TOML text that `load_plan` reads back to an equal plan."""
+    import tomli_w
+
+    return tomli_w.dumps(plan.model_dump(mode="json", exclude_none=True))
+
+
+def _absolute(plan: Plan, folder: Path) -> Plan:
+    def resolve(name: str) -> str:
+        return str((folder / Path(name).expanduser()).absolute())
+
+    changes: dict[str, Any] = {"output": plan.output.model_copy(update={"directory": resolve(plan.output.directory)})}
+    if plan.input is not None:
+        paths = plan.input.path
+        update: dict[str, Any] = {"path": resolve(paths) if isinstance(paths, str) else tuple(map(resolve, paths))}
+        if isinstance(plan.input.angles, str):
+            update["angles"] = resolve(plan.input.angles)
+        changes["input"] = plan.input.model_copy(update=update)
+    if plan.truth is not None:
+        changes["truth"] = plan.truth.model_copy(update={"path": resolve(plan.truth.path)})
+    if plan.simulation is not None and plan.simulation.structure is not None:
+        structure = resolve(plan.simulation.structure)
+        changes["simulation"] = plan.simulation.model_copy(update={"structure": structure})
+    return plan.model_copy(update=changes)
+
+
+def _did_you_mean(word: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _sentence(model: type[Section], fault: Any) -> str:
+    """One fault of pydantic as a sentence with the path of its key."""
+    section, loc = _walk(model, fault["loc"])
+    path = ".".join(map(str, loc)) or "plan"
+    if fault["type"] == "extra_forbidden":
+        known = list(section.model_fields)
+        near = _did_you_mean(str(loc[-1]), known)
+        return f"{path}: unknown{near or '; known here: ' + ', '.join(known)}"
+    if fault["type"] == "missing":
+        return f"{path}: missing; expected {_expected(section, loc[-1])}"
+    if fault["type"] == "value_error":
+        return f"{path}: {fault['ctx']['error']}"
+    found = repr(fault["input"])
+    found = found if len(found) < 60 else found[:57] + "..."
+    if "energy_eV" in path and isinstance(fault["input"], int | float) and 0 < fault["input"] < 1e4:
+        return f"{path}: found {found}; expected electronvolts between 1e4 and 3e6; did you mean {found}e3?"
+    if fault["type"] in ("greater_than", "greater_than_equal", "less_than", "less_than_equal", "literal_error"):
+        return f"{path}: found {found}; expected {fault['msg'].removeprefix('Input should be ')}"
+    return f"{path}: found {found}; expected {_expected(section, loc[-1] if loc else 'plan')}"
+
+
+def _walk(model: type[Section], loc: tuple[Any, ...]) -> tuple[type[Section], list[Any]]:
+    """Follow `loc` through the sections as far as it names keys; what pydantic adds for alternatives is dropped."""
+    section, path = model, []
+    for key in loc:
+        field = section.model_fields.get(str(key))
+        if path and field is None and section is not model and key in _TAGS:
+            continue
+        path.append(key)
+        inner = None if field is None else _section_of(field.annotation)
+        if inner is None:
+            break
+        section = inner
+    return section, path
+
+
+_TAGS = ("file", "range", "list", "triples")
+
+
+def _section_of(annotation: Any) -> type[Section] | None:
+    """The section among the alternatives of a field, if there is one."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    if get_origin(annotation) in (Union, UnionType, Annotated):
+        return next(filter(None, map(_section_of, get_args(annotation))), None)
+    return None
+
+
+_WORDS = {
+    "path": "a file, a folder, a pattern such as tilt_*.h5, or a list of files",
+    "angles": "a file, a list in degrees, a list of (φ, θ, ψ), or {start, stop, step}",
+    "elements": 'a list of element symbols such as ["Si", "O"]',
+    "min_distance_A": "the smallest distance between two atoms in Å, such as 1.1",
+    "kind": "'4dstem' or 'adf'",
+}
+
+
+def _expected(section: type[Section], key: Any) -> str:
+    if key in _WORDS:
+        return _WORDS[key]
+    field = section.model_fields.get(str(key))
+    if field is None:
+        return "another value"
+    inner = _section_of(field.annotation)
+    if inner is not None:
+        return f"a table [{key}] with {', '.join(inner.model_fields)}"
+    return _type_words(field.annotation)
+
+
+def _type_words(annotation: Any) -> str:
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin in (Union, UnionType):
+        return " or ".join(dict.fromkeys(_type_words(a) for a in args if a is not type(None)))
+    if origin is Annotated:
+        return _type_words(args[0])
+    if origin is Literal:
+        return " or ".join(repr(a) for a in args)
+    if origin is tuple:
+        return f"a list of {len(args)} numbers" if args and args[-1] is not Ellipsis else "a list"
+    names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", dict: "a table"}
+    return names.get(origin or annotation, "another value")

@@ -1,0 +1,55 @@
+"""ADF-STEM counts to projections: read, condition (`tomo.condition_adf`), write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pyaet.artifacts import Data
+from pyaet.io.angles import match_angles, read_angles
+from pyaet.io.errors import InputError
+from pyaet.io.images import read_stack
+from pyaet.plan import Adf, AngleRange, Input
+from pyaet.stages.context import Context
+from pyaet.stages.projections import Projections, write_projections
+
+
+def angle_spec(angles: Any) -> Any:
+    """The `angles` of a plan in the form the readers take."""
+    return angles.model_dump() if isinstance(angles, AngleRange) else angles
+
+
+def condition(source: Input, target: Path, settings: Adf, context: Context) -> dict[str, Any]:
+    """Read the counts of `source`, condition them and write `projections.h5`; return the stage's numbers."""
+    import tomo
+
+    if source.pixel_A is None:
+        raise InputError("input.pixel_A: missing; expected the pixel size of the images in Å")
+    counts = read_stack(source.path, variable=source.variable, axes=source.axes, pixel_A=source.pixel_A, counts=True)
+    angles_deg = read_angles(angle_spec(source.angles), variable=source.angles_variable)
+    match_angles(len(counts), angles_deg, source.path)
+    with context.console.task("ADF images") as progress:
+        result = tomo.condition_adf(
+            counts,
+            gain=settings.gain,
+            read_noise=settings.read_noise,
+            background=settings.background,
+            denoise=settings.denoise,
+            progress=progress,
+        )
+    middle = int(np.argmin(np.abs(angles_deg[:, 1])))
+    data = {"raw": Data(counts[middle].astype(np.float32), "counts"), "masks": Data(result.masks, "")}
+    value = Projections(result.projections, angles_deg, source.pixel_A, "electrons")
+    write_projections(target, value, context.key, data, kind="adf", raw_index=middle)
+    return {
+        "tilts": len(counts),
+        "image_px": list(counts.shape[1:]),
+        "pixel_A": source.pixel_A,
+        "gain_counts_per_electron": float(np.mean(result.gain)),
+        "read_noise_counts": float(np.mean(result.read_noise)),
+        "background_electrons": float(np.mean(result.backgrounds)),
+        "electrons_in_total": float(counts.sum() / np.mean(result.gain)),
+        "denoiser": settings.denoise,
+    }

@@ -1,0 +1,40 @@
+"""Projections to aligned, equally bright projections (`tomo.align`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pyaet.artifacts import Data
+from pyaet.plan import Alignment
+from pyaet.stages.context import Context
+from pyaet.stages.projections import Projections, read_projections, write_projections
+
+
+def align(source: Path, target: Path, settings: Alignment, context: Context) -> dict[str, Any]:
+    """Align `projections.h5` into `aligned.h5`; return the stage's numbers."""
+    import tomo
+
+    given = read_projections(source)
+    result = tomo.align(
+        given.images,
+        given.angles_deg,
+        centre_of_mass=settings.centre_of_mass,
+        common_line=settings.common_line,
+        normalise=settings.normalise,
+    )
+    shifts_A = result.shifts_px * given.pixel_A
+    data = {
+        "shifts_A": Data(shifts_A, "Å"),
+        "scales": Data(result.scales, ""),
+        "backgrounds": Data(result.backgrounds, given.unit),
+    }
+    value = Projections(result.projections, given.angles_deg, given.pixel_A, given.unit)
+    write_projections(target, value, context.key, data)
+    return {
+        "shift_rms_A": float(np.sqrt(np.mean(shifts_A**2))),
+        "shift_max_A": float(np.abs(shifts_A).max()),
+        "scale_spread": float(np.std(result.scales)),
+    }

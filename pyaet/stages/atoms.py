@@ -1,0 +1,81 @@
+"""Volume to atoms: tracing and classification, then refinement against the aligned projections."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pyaet.artifacts import Data, write_h5
+from pyaet.io.errors import RunError
+from pyaet.io.structures import read_structure, write_extxyz
+from pyaet.plan import Refinement, Specimen, Tracing
+from pyaet.stages.context import Context
+from pyaet.stages.projections import read_projections
+from pyaet.stages.tomography import read_volume
+
+
+def trace(
+    source: Path, candidates: Path, target: Path, specimen: Specimen, settings: Tracing, context: Context
+) -> dict[str, Any]:
+    """Find and name the atoms of `volume.h5`; write all candidates and the accepted atoms; return the numbers."""
+    import analysis
+
+    volume, voxel_A = read_volume(source)
+    try:
+        peaks = analysis.trace(volume, voxel_A, min_distance_A=specimen.min_distance_A, blur_A=settings.blur_A)
+        found = analysis.classify(volume, voxel_A, peaks, specimen.elements, rng=context.rng())
+    except ValueError as error:
+        raise RunError(f"{source}: {error}") from error
+    label = {symbol: i for i, symbol in enumerate(found.elements)}
+    where = np.concatenate([found.atoms.positions_A, found.rejected.positions_A])
+    intensity = np.concatenate([found.atoms.intensity, found.rejected_intensity])
+    labels = [label[symbol] for symbol in found.atoms.symbols] + [-1] * len(found.rejected.positions_A)
+    data = {
+        "positions_A": Data(where, "Å"),
+        "intensity": Data(intensity, ""),
+        "label": Data(np.array(labels, dtype=np.int32), ""),
+        "boundaries": Data(found.boundaries, ""),
+    }
+    write_h5(candidates, data, {"elements": list(found.elements)}, context.key)
+    write_extxyz(target, found.atoms, made_by=context.key)
+    return {
+        "candidates": len(where),
+        "rejected": len(found.rejected.positions_A),
+        "atoms": dict(sorted(Counter(found.atoms.symbols).items())),
+    }
+
+
+def refine(
+    atoms_path: Path, projections_path: Path, target: Path, specimen: Specimen, settings: Refinement, context: Context
+) -> dict[str, Any]:
+    """Refine the traced atoms against `aligned.h5` and give each an error bar; return the stage's numbers."""
+    import analysis
+    import tomo
+
+    atoms = read_structure(atoms_path)
+    if not settings.enabled:
+        write_extxyz(target, atoms, made_by=context.key)
+        return {"enabled": False, "atoms": dict(sorted(Counter(atoms.symbols).items()))}
+    given = read_projections(projections_path)
+    options = {} if settings.iterations is None else {"iterations": settings.iterations}
+    with context.console.task("refinement", "loss") as progress:
+        result = analysis.refine(
+            atoms,
+            given.images,
+            tomo.rotation(given.angles_deg),
+            given.pixel_A,
+            min_distance_A=specimen.min_distance_A,
+            progress=progress,
+            **options,
+        )
+    write_extxyz(target, result.atoms, made_by=context.key)
+    return {
+        "enabled": True,
+        "atoms": dict(sorted(Counter(result.atoms.symbols).items())),
+        "sigma_median_A": float(np.median(result.atoms.sigma_A)),
+        "loss_first": float(result.loss[0]),
+        "loss_last": float(result.loss[-1]),
+    }

@@ -1,0 +1,134 @@
+"""The plan: what is accepted, and the sentence for everything that is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyaet.io.errors import InputError
+from pyaet.plan import AngleRange, Plan, load_plan, plan_toml, validate_section
+
+GOOD = """
+[input]
+kind = "adf"
+path = "counts.npy"
+angles = {start = 0, stop = 177, step = 3}
+pixel_A = 0.195
+[specimen]
+elements = ["Si"]
+min_distance_A = 1.9
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "plan.toml"
+    path.write_text(text)
+    return path
+
+
+def sentence(folder: Path, text: str) -> str:
+    with pytest.raises(InputError) as fault:
+        load_plan(written(folder, text))
+    return str(fault.value)
+
+
+def test_a_plan_is_read_with_absolute_paths(tmp_path: Path) -> None:
+    plan = load_plan(written(tmp_path, GOOD))
+    assert plan.input is not None
+    assert plan.input.path == str(tmp_path / "counts.npy")
+    assert plan.input.angles == AngleRange(start=0, stop=177, step=3)
+    assert plan.tomography.subvoxels == (2, 1, 2)
+    assert plan.output.directory == str(tmp_path / "run")
+
+
+def test_the_resolved_plan_reads_back_equal(tmp_path: Path) -> None:
+    plan = load_plan(written(tmp_path, GOOD))
+    assert load_plan(written(tmp_path, plan_toml(plan))) == plan
+
+
+def test_a_plan_cannot_be_changed(tmp_path: Path) -> None:
+    plan = load_plan(written(tmp_path, GOOD))
+    with pytest.raises(ValueError, match="frozen"):
+        plan.tomography.iterations = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (
+            "[specimen]",
+            "[tomography]\niteratons = 5\n[specimen]",
+            "tomography.iteratons: unknown; did you mean iterations?",
+        ),
+        ("[specimen]", "[tomografy]\n[specimen]", "tomografy: unknown; did you mean tomography?"),
+        ("pixel_A = 0.195", "pixel_A = 0", "input.pixel_A: found 0; expected greater than 0"),
+        ('elements = ["Si"]', 'elements = ["Sj"]', "specimen.elements: 'Sj' is not a chemical element; did you mean S"),
+        ('elements = ["Si"]', "elements = []", "specimen.elements: found []"),
+        ('elements = ["Si"]', 'elements = ["Si", "Si"]', "expected each element once"),
+        ("pixel_A = 0.195", "", "input: pixel_A is missing; expected the pixel size of the images in Å"),
+        ("min_distance_A = 1.9", "", "specimen.min_distance_A: missing; expected the smallest distance"),
+        ('kind = "adf"', 'kind = "tem"', "input.kind: found 'tem'; expected 'adf' or '4dstem'"),
+        (
+            "angles = {start = 0, stop = 177, step = 3}",
+            "angles = {start = 0, stop = 9, step = 0}",
+            "input.angles.step: found 0",
+        ),
+        (
+            "angles = {start = 0, stop = 177, step = 3}",
+            "angles = {start = 0, stop = 9, step = 1, steps = 1}",
+            "input.angles.steps: unknown; did you mean step?",
+        ),
+        (
+            "angles = {start = 0, stop = 177, step = 3}",
+            "angles = true",
+            "input.angles: found True; expected a file, a list",
+        ),
+        ("pixel_A = 0.195", "pixel_A = 0.195\nenergy_eV = 200", "input.energy_eV: found 200"),
+        (
+            "pixel_A = 0.195",
+            "pixel_A = 0.195\naxes = 'xyz'",
+            "input.axes: found 'xyz'; expected an order of the letters",
+        ),
+        ("[specimen]", "[ptychography]\nslices = 3\n[specimen]", "ptychography: slice_A is missing"),
+        ("[specimen]", "[specimen", "not valid TOML"),
+        (
+            "[specimen]",
+            "[tomography]\niterations = 2.5\n[specimen]",
+            "tomography.iterations: found 2.5; expected a whole number",
+        ),
+        ("[specimen]", "[adf]\ndenoise = 'bm4d'\n[specimen]", "adf.denoise: found 'bm4d'; expected 'none', 'wavelet'"),
+    ],
+)
+def test_a_fault_is_one_sentence_with_the_path_of_its_key(tmp_path: Path, old: str, new: str, expected: str) -> None:
+    assert old in GOOD
+    text = sentence(tmp_path, GOOD.replace(old, new))
+    assert expected in text
+    assert len(text.splitlines()) == 1
+    assert "pydantic" not in text
+
+
+def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
+    text = sentence(tmp_path, GOOD.replace("0.195", "-1").replace('"Si"', '"Xy"'))
+    assert len(text.splitlines()) == 2
+
+
+def test_a_missing_plan_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nowhere\.toml: no such file"):
+        load_plan(tmp_path / "nowhere.toml")
+
+
+@given(
+    st.recursive(
+        st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5)),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+        max_leaves=6,
+    )
+)
+def test_whatever_stands_in_a_plan_gives_a_plan_or_a_sentence(value: object) -> None:
+    for data in ({"input": value}, {"specimen": {"elements": value, "min_distance_A": value}}, {"tomography": value}):
+        with pytest.raises(InputError) as fault:
+            validate_section(Plan, data, "plan")
+        assert str(fault.value).startswith("plan: ")

@@ -1,0 +1,38 @@
+"""Tomography: images of a particle at known tilts become conditioned, aligned projections, and these a volume.
+
+Images (y, x), stacks (n, y, x), volumes (z, y, x); the beam runs along +z and the tilt axis is nominally y.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+# Bound at once, because these functions are named like the modules they live in; all of this is light.
+from tomo.baselines import fbp, sirt
+from tomo.geometry import rotation
+from tomo.projector import Projector
+from tomo.resire import Reconstruction, resire
+
+if TYPE_CHECKING:
+    from tomo.adf import Conditioned, condition_adf
+
+# Public names whose modules bring heavier packages: imported on first use.
+_LAZY = {"Conditioned": "tomo.adf", "condition_adf": "tomo.adf"}
+
+__all__ = [
+    "Conditioned",
+    "Projector",
+    "Reconstruction",
+    "condition_adf",
+    "fbp",
+    "resire",
+    "rotation",
+    "sirt",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_LAZY[name]), name)

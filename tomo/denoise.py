@@ -1,0 +1,98 @@
+"""Denoising of counted images: stabilise the variance, remove white noise of standard deviation 1, go back unbiased.
+
+On the tomograms measured for this package a denoiser costs accuracy at low dose (weak atoms vanish image by image);
+it serves the eye, and those who follow the published method with BM3D (Dabov et al., doi:10.1109/TIP.2007.901238).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from tomo.noise import Noise, as_stack, stabilise, unstabilise
+
+Progress = Callable[[int, int, float], None]
+METHODS = ("none", "wavelet", "nlm", "bm3d")
+
+
+def denoise(
+    images: np.ndarray,
+    noise: Noise,
+    method: str,
+    *,
+    progress: Progress | None = None,
+    threads: int | None = None,
+) -> np.ndarray:
+    """Return the images (n, y, x) or (y, x) in counts, float32, with their noise removed.
+
+    method : "none", "wavelet" (shift-invariant BayesShrink), "nlm" (non-local means) or "bm3d" (an optional package).
+    threads : images worked on at once; None for all cores. Raises ValueError for an unknown method and ImportError
+    where bm3d is asked for and not installed.
+    """
+    if method not in METHODS:
+        raise ValueError(f"denoise is '{method}'; expected one of {', '.join(METHODS)}")
+    stack = as_stack(images)
+    if method == "none":
+        return np.asarray(images, dtype=np.float32)
+    remove_noise = _METHODS[method]()
+
+    def clean(image: np.ndarray) -> np.ndarray:
+        return unstabilise(remove_noise(stabilise(image, noise)), noise).astype(np.float32)
+
+    result = np.empty(stack.shape, np.float32)
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+        for i, image in enumerate(pool.map(clean, stack)):
+            result[i] = image
+            if progress:
+                progress(i + 1, len(stack), float("nan"))
+    return result.reshape(np.shape(images))
+
+
+def _wavelet() -> Callable[[np.ndarray], np.ndarray]:
+    from skimage.restoration import denoise_wavelet
+
+    # Averaging over shifts removes the blocks of a decimated transform; these eight, no two in one row or column, do
+    # as well as all 64 shifts of three levels.
+    shifts = [(i, 3 * i % 8) for i in range(8)]
+
+    def remove_noise(image: np.ndarray) -> np.ndarray:
+        levels = max(1, min(3, int(np.log2(min(image.shape) / 5))))
+        total = np.zeros_like(image)
+        for dy, dx in shifts:
+            shifted = np.roll(image, (dy, dx), axis=(0, 1))
+            clean = denoise_wavelet(shifted, sigma=1.0, wavelet="db3", method="BayesShrink", wavelet_levels=levels)
+            total += np.roll(clean, (-dy, -dx), axis=(0, 1))
+        return total / len(shifts)
+
+    return remove_noise
+
+
+def _nlm() -> Callable[[np.ndarray], np.ndarray]:
+    from skimage.restoration import denoise_nl_means
+
+    def remove_noise(image: np.ndarray) -> np.ndarray:
+        return denoise_nl_means(image, patch_size=7, patch_distance=9, h=0.6, sigma=1.0, fast_mode=True)
+
+    return remove_noise
+
+
+def _bm3d() -> Callable[[np.ndarray], np.ndarray]:
+    try:
+        from bm3d import bm3d
+    except ImportError:
+        raise ImportError("denoise='bm3d' needs the bm3d package: pip install pyaet[bm3d]") from None
+
+    def remove_noise(image: np.ndarray) -> np.ndarray:
+        return bm3d(image, sigma_psd=1.0)
+
+    return remove_noise
+
+
+_METHODS: dict[str, Callable[[], Callable[[np.ndarray], np.ndarray]]] = {
+    "wavelet": _wavelet,
+    "nlm": _nlm,
+    "bm3d": _bm3d,
+}
