@@ -44,7 +44,27 @@ _MODULE_OF = {
     "trace": "trace",
 }
 
-__all__ = list(_MODULE_OF)
+__all__ = [
+    "Atoms",
+    "BondRule",
+    "Classified",
+    "Comparison",
+    "PairDistribution",
+    "Peaks",
+    "Refined",
+    "alternating_share",
+    "bonds",
+    "classify",
+    "compare",
+    "default_rules",
+    "first_minimum",
+    "homopolar_rules",
+    "pair_distribution",
+    "refine",
+    "rings",
+    "size_histogram",
+    "trace",
+]
 
 
 class _Package(ModuleType):

@@ -7,7 +7,7 @@ measured is nan, never zero.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -82,9 +82,9 @@ class Atoms:
 
     positions_A: NDArray[np.float64]
     symbols: tuple[str, ...]
-    intensity: NDArray[np.float64] = field(default=None)  # type: ignore[assignment]
-    sigma_A: NDArray[np.float64] = field(default=None)  # type: ignore[assignment]
-    species_probability: NDArray[np.float64] = field(default=None)  # type: ignore[assignment]
+    intensity: NDArray[np.float64] = None  # type: ignore[assignment]
+    sigma_A: NDArray[np.float64] = None  # type: ignore[assignment]
+    species_probability: NDArray[np.float64] = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         put = object.__setattr__

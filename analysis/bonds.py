@@ -20,6 +20,9 @@ ANY = "any"
 
 _SAME_PLACE_A = 1e-3
 
+_NUMBER = r"\s*([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*"
+_RULE = re.compile(rf"\s*(?:(any)|([A-Za-z]+)\s*-\s*([A-Za-z]+))\s*:{_NUMBER}(?:±{_NUMBER})?")
+
 
 @dataclass(frozen=True)
 class BondRule:
@@ -51,16 +54,11 @@ class BondRule:
 
         ValueError for any other form.
         """
-        form = re.fullmatch(r"\s*(?:(any)|([A-Za-z]+)\s*-\s*([A-Za-z]+))\s*:\s*([^±]+)(?:±(.+))?", text)
-        try:
-            assert form is not None
-            distance = float(form[4])
-            tolerance = float(form[5]) if form[5] else tolerance_A
-        except (AssertionError, ValueError):
-            raise ValueError(
-                f"bond rule {text!r} is not understood; write A-B:D as in Si-O:2.2, or any:D, with D in Å"
-            ) from None
-        return cls(form[1] or form[2], form[1] or form[3], distance, tolerance)
+        form = _RULE.fullmatch(text)
+        if form is None:
+            raise ValueError(f"bond rule {text!r} is not understood; write A-B:D as in Si-O:2.2, or any:D, with D in Å")
+        everything, a, b, distance, tolerance = form.groups()
+        return cls(everything or a, everything or b, float(distance), float(tolerance) if tolerance else tolerance_A)
 
     @property
     def reach_A(self) -> float:
@@ -138,4 +136,6 @@ def _refuse_doubled(pairs: NDArray[np.int64], distance: NDArray[np.float64]) -> 
     doubled = np.flatnonzero(distance < _SAME_PLACE_A)
     if doubled.size:
         a, b = pairs[doubled[0]]
-        raise ValueError(f"atoms {a} and {b} stand in the same place ({doubled.size} such pairs); remove the doubles first")
+        raise ValueError(
+            f"atoms {a} and {b} stand in the same place ({doubled.size} such pairs); remove the doubles first"
+        )

@@ -156,7 +156,8 @@ def _nearest(
     model: NDArray[np.float64], truth: NDArray[np.float64], cutoff: float
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Differences (m, 3) of the model atoms that have a truth atom within the cutoff to the nearest, and its index."""
-    distance, index = cKDTree(truth).query(model, distance_upper_bound=cutoff)
+    answer: Any = cKDTree(truth).query(model, distance_upper_bound=cutoff)
+    distance, index = answer
     near = np.isfinite(distance)
     return model[near] - truth[index[near]], index[near]
 

@@ -54,7 +54,7 @@ def pair_distribution(
         raise ValueError(f"bin_A is {bin_A} and r_max_A is {r_max_A}; expected 0 < bin_A <= r_max_A")
     radius = _ball_radius(atoms.positions_A)
     n_bins = round(r_max_A / bin_A)
-    edges = np.arange(n_bins + 1) * bin_A
+    edges = np.arange(n_bins + 1, dtype=np.float64) * bin_A
     ideal = _ideal_share(edges, radius)
     index = {symbol: k for k, symbol in enumerate(atoms.elements)}
     of_atom = np.array([index[symbol] for symbol in atoms.symbols])
@@ -74,19 +74,22 @@ def pair_distribution(
 def first_minimum(
     r_A: NDArray[np.float64], g: NDArray[np.float64], *, smooth_A: float = 0.1, reach: float = 1.6
 ) -> float | None:
-    """Distance in Å of the first minimum of `g` beyond its main peak; None where g has no pairs to tell by.
+    """Distance in Å of the first minimum of `g` beyond its first peak; None where g has no pairs to tell by.
 
-    r_A: equally spaced (n,); g: (n,). g is smoothed by a Gaussian of `smooth_A`; the minimum is looked for between the
-    highest peak and `reach` times its distance (second neighbours of any dense or tetrahedral packing lie at
-    1.4-1.73 bond lengths or beyond). Where g stays at its minimum over an interval, its middle is taken.
+    r_A: equally spaced (n,); g: (n,). g is smoothed by a Gaussian of `smooth_A`. The first peak is the first one of at
+    least 0.4 of the highest; the minimum is looked for between it and `reach` times its distance (second neighbours of
+    any dense or tetrahedral packing lie at 1.4-1.73 bond lengths or beyond). Where g stays at its minimum over an
+    interval, its middle is taken.
     """
     from scipy.ndimage import gaussian_filter1d
+    from scipy.signal import find_peaks
 
     step = r_A[1] - r_A[0]
     smooth = gaussian_filter1d(np.asarray(g, dtype=np.float64), smooth_A / step, mode="constant", truncate=3.0)
-    peak = int(smooth.argmax())
-    if not smooth[peak] > 0:
+    peaks, _ = find_peaks(smooth, height=0.4 * smooth.max())
+    if not smooth.any() or len(peaks) == 0:
         return None
+    peak = int(peaks[0])
     end = int(np.searchsorted(r_A, reach * r_A[peak]))
     behind = smooth[peak:end]
     if end <= peak + 1 or end > len(r_A):
@@ -101,7 +104,9 @@ def _ball_radius(positions: NDArray[np.float64]) -> float:
     """Radius of the homogeneous ball with the same radius of gyration."""
     spread = float(positions.var(axis=0).sum())
     if spread == 0:
-        raise ValueError("positions_A holds the same place for every atom; a pair distribution needs an extended particle")
+        raise ValueError(
+            "positions_A holds the same place for every atom; a pair distribution needs an extended particle"
+        )
     return float(np.sqrt(5 / 3 * spread))
 
 

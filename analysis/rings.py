@@ -74,7 +74,9 @@ def check_bonds(n_atoms: int, bonds: ArrayLike) -> NDArray[np.int64]:
     if pairs.size == 0:
         return np.zeros((0, 2), dtype=np.int64)
     if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu":
-        raise ValueError(f"bonds has shape {pairs.shape} of {pairs.dtype}; expected integers (m, 2), two atoms per bond")
+        raise ValueError(
+            f"bonds has shape {pairs.shape} of {pairs.dtype}; expected integers (m, 2), two atoms per bond"
+        )
     outside = np.flatnonzero(((pairs < 0) | (pairs >= n_atoms)).any(axis=1))
     if outside.size:
         raise ValueError(f"bond {pairs[outside[0]].tolist()} names no atom; indices of {n_atoms} atoms run from 0")
@@ -105,10 +107,6 @@ def _neighbours(n: int, pairs: NDArray[np.int64]) -> Neighbours:
         near[a].append(b)
         near[b].append(a)
     return near
-
-
-def _primitive(n: int, pairs: NDArray[np.int64], max_size: int) -> list[list[int]]:
-    return primitive_rings(n, pairs, max_size)
 
 
 def _king(n: int, pairs: NDArray[np.int64], max_size: int) -> list[list[int]]:
@@ -188,7 +186,7 @@ def _canonical(ring: Ring) -> Ring:
 
 
 _SEARCHES: dict[str, Callable[[int, NDArray[np.int64], int], list[list[int]]]] = {
-    "primitive": _primitive,
+    "primitive": primitive_rings,
     "king": _king,
     "guttman": _guttman,
     "mcb": _minimum_cycle_basis,

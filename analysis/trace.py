@@ -20,7 +20,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
+from scipy import ndimage, sparse
 from scipy.spatial import cKDTree
 
 from .atoms import positions as check_positions
@@ -161,8 +161,9 @@ def find_particle(data: NDArray, voxel_A: float, min_distance_A: float) -> NDArr
     """Where atoms may be: the volume smoothed by the minimum distance, above 0.7 of Otsu's threshold, grown by it."""
     reach = min_distance_A / voxel_A
     dense = smoothed(data, reach)
-    low = float(dense.min())
-    core = dense > low + 0.7 * (otsu(dense) - low)
+    threshold = otsu(dense)
+    empty = float(np.median(dense[dense <= threshold]))
+    core = dense > empty + 0.7 * (threshold - empty)
     return ndimage.distance_transform_edt(~core) <= reach
 
 
@@ -180,13 +181,16 @@ def automatic_blur(data: NDArray, voxel_A: float, min_distance_A: float, particl
     raised until w(b) = min_distance / 2.6; a volume that is wider than this already is not smoothed.
     """
     target = (min_distance_A / RESOLVED / voxel_A) ** 2
-    squared = target / 3
+    low, high = 0.0, float(np.sqrt(target))
+    if _peak_width_squared(data, particle) >= target:
+        return 0.0
     for _ in range(6):
-        excess = target - _peak_width_squared(smoothed(data, np.sqrt(squared)), particle)
-        squared = max(squared + 0.8 * excess, 0.0)
-        if abs(excess) < 0.02 * target or squared == 0:
-            break
-    return float(np.sqrt(squared)) * voxel_A
+        middle = (low + high) / 2
+        if _peak_width_squared(smoothed(data, middle), particle) < target:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2 * voxel_A
 
 
 def _peak_width_squared(smooth: NDArray, particle: NDArray[np.bool_]) -> float:
@@ -217,18 +221,16 @@ def _thinned(index: NDArray[np.int64], height: Array, distance: float) -> NDArra
 
 def suppress(points: Array, height: Array, distance: float) -> NDArray[np.int64]:
     """Indices, strongest first, of the points (n, d) that no stronger kept point comes nearer to than `distance`."""
-    order = np.argsort(-height, kind="stable")
-    pairs = cKDTree(points).query_pairs(np.nextafter(distance, 0), output_type="ndarray") if len(points) else []
-    near: list[list[int]] = [[] for _ in range(len(points))]
-    for i, j in pairs:
-        near[i].append(int(j))
-        near[j].append(int(i))
-    dead = np.zeros(len(points), dtype=bool)
+    n = len(points)
+    pairs = cKDTree(points).query_pairs(np.nextafter(distance, 0), output_type="ndarray") if n else np.zeros((0, 2), int)
+    near = sparse.csr_matrix((np.ones(len(pairs), bool), tuple(pairs.T)), shape=(n, n))
+    near = (near + near.T).tocsr()
+    dead = np.zeros(n, dtype=bool)
     kept = []
-    for i in order:
+    for i in np.argsort(-height, kind="stable"):
         if not dead[i]:
             kept.append(i)
-            dead[near[i]] = True
+            dead[near.indices[near.indptr[i] : near.indptr[i + 1]]] = True
     return np.array(kept, dtype=np.int64)
 
 
@@ -261,16 +263,16 @@ def fit_maxima(
 ) -> tuple[Array, Array, NDArray[np.bool_]]:
     """Move every candidate (n, 3) (z, y, x) to the maximum of the quartic fitted around it.
 
-    Returns the points in voxels, the fitted heights, and which of them are maxima that stayed near their start.
+    Returns the points in voxels, the fitted heights, and which of them are positive and stayed near their start.
     """
     spline = ndimage.spline_filter(smooth, 3, mode="mirror", output=smooth.dtype)
     points, height = start.astype(np.float64), np.zeros(len(start))
     good = np.ones(len(start), dtype=bool)
     active = np.arange(len(start))
     for iteration in range(iterations):
-        move, height[active], concave = _newton_step(spline, points[active])
+        move, height[active] = _newton_step(spline, points[active])
         points[active] += move
-        good[active] = concave & (np.abs(points[active] - start[active]) <= MAX_DRIFT).all(axis=1)
+        good[active] = (np.abs(points[active] - start[active]) <= MAX_DRIFT).all(axis=1)
         largest = float(np.abs(move).max(initial=0.0))
         if progress is not None:
             progress(iteration + 1, iterations, largest)
@@ -280,8 +282,8 @@ def fit_maxima(
     return points, height, good & (height > 0)
 
 
-def _newton_step(spline: NDArray, points: Array, chunk: int = 20000) -> tuple[Array, Array, NDArray[np.bool_]]:
-    """Step to the maximum of the local fit (n, 3), its height before the step, and whether the fit is concave."""
+def _newton_step(spline: NDArray, points: Array, chunk: int = 20000) -> tuple[Array, Array]:
+    """Step to the maximum of the local fit (n, 3) and the fitted height before the step."""
     offsets, fit = _quartic()
     fitted = np.empty((len(points), 10))
     for first in range(0, len(points), chunk):
@@ -294,4 +296,4 @@ def _newton_step(spline: NDArray, points: Array, chunk: int = 20000) -> tuple[Ar
     # Along an axis without curvature the step is clipped; the sign of |λ| makes it always uphill.
     along = np.einsum("nji,nj->ni", vectors, fitted[:, 1:4]) / np.maximum(np.abs(values), 1e-12)
     step = np.clip(np.einsum("nij,nj->ni", vectors, along), -MAX_MOVE, MAX_MOVE)
-    return step, fitted[:, 0], values[:, 2] < 0
+    return step, fitted[:, 0]

@@ -1,0 +1,29 @@
+"""Diffraction patterns of one tilt to the complex object, its projected phase, the probe and the positions.
+
+    patterns = ptycho.Patterns(counts, positions_A, pixel_mrad)
+    result = ptycho.reconstruct(patterns, ptycho.Optics(80e3, 30.0, 180.0), ptycho.Settings(), rng=rng)
+    phase = ptycho.phase_projection(result)
+
+Lengths in Å, angles in mrad, energies in eV; arrays are (y, x), stacks (n, y, x); index n // 2 is coordinate 0.
+"""
+
+from ptycho.data import Patterns, window_size
+from ptycho.engine import reconstruct
+from ptycho.memory import memory_bytes
+from ptycho.optics import Optics, wavelength_A
+from ptycho.phase import phase_projection
+from ptycho.result import Diverged, Result
+from ptycho.settings import Settings
+
+__all__ = [
+    "Diverged",
+    "Optics",
+    "Patterns",
+    "Result",
+    "Settings",
+    "memory_bytes",
+    "phase_projection",
+    "reconstruct",
+    "wavelength_A",
+    "window_size",
+]

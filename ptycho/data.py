@@ -68,11 +68,11 @@ class Patterns:
         return self.counts.shape[1], self.counts.shape[2]
 
 
-def window_shape(detector_shape: tuple[int, int], detector: str) -> tuple[int, int]:
-    """Size the patterns are brought to: unchanged for "full", the nearest size with fast transforms for "auto"."""
-    if detector == "full":
-        return detector_shape
-    return fast_size(detector_shape[0]), fast_size(detector_shape[1])
+def window_size(patterns: Patterns, detector: str = "auto") -> int:
+    """Side in pixels of the square the patterns are brought to: the detector's longer side for "full", the nearest size
+    with fast transforms for "auto"."""
+    longer = max(patterns.detector_shape)
+    return longer if detector == "full" else fast_size(longer)
 
 
 def fit_detector(patterns: Patterns, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray | None]:

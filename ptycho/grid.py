@@ -32,6 +32,25 @@ def ifft2(a: Array, threads: int = 1) -> Array:
     return a.__array_namespace__().fft.ifft2(a, norm="ortho")
 
 
+def rfft2(a: Array, threads: int = 1) -> Array:
+    """Unitary transform of a real array over the last two axes: the half with non-negative kx."""
+    if isinstance(a, np.ndarray):
+        return scipy.fft.rfft2(a, norm="ortho", workers=threads)
+    return a.__array_namespace__().fft.rfft2(a, norm="ortho")
+
+
+def irfft2(a: Array, shape: tuple[int, int], threads: int = 1) -> Array:
+    """Inverse of `rfft2` to real images of `shape`."""
+    if isinstance(a, np.ndarray):
+        return scipy.fft.irfft2(a, s=shape, norm="ortho", overwrite_x=True, workers=threads)
+    return a.__array_namespace__().fft.irfft2(a, s=shape, norm="ortho")
+
+
+def to_numpy(a: Array) -> np.ndarray:
+    """The same numbers in the memory of the CPU."""
+    return a if isinstance(a, np.ndarray) else a.get()
+
+
 def frequencies(n: int) -> np.ndarray:
     """Frequencies of an n-point transform in cycles per pixel, float64, zero first."""
     return np.fft.fftfreq(n)
@@ -66,5 +85,5 @@ def resize_centred(a: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     common = tuple(min(p, q) for p, q in zip(a.shape[-2:], shape, strict=True))
     source = tuple(centred_slice(p, c) for p, c in zip(a.shape[-2:], common, strict=True))
     target = tuple(centred_slice(q, c) for q, c in zip(shape, common, strict=True))
-    out[(..., *target)] = a[(..., *source)]
+    out[..., target[0], target[1]] = a[..., source[0], source[1]]
     return out

@@ -16,13 +16,22 @@ Standard shapes: waves (pattern, mode, ky, kx), counts (pattern, ky, kx), mask (
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from ptycho.grid import Array
 
-Likelihood = Callable[[Array, Array, Array | None, float], Array]
-"""(waves, counts, mask, offset) -> loss of each pattern; the waves become ∂L/∂Ψ* in place."""
+
+@dataclass(frozen=True)
+class Likelihood:
+    """`evaluate` (waves, counts, mask, offset) -> loss of each pattern, the waves become ∂L/∂Ψ* in place.
+
+    `curvature` is the mean of ∂²L/∂I² at the truth in units of 1 / (I + c): 1 for a log-likelihood of Poisson counts.
+    """
+
+    evaluate: Callable[[Array, Array, Array | None, float], Array]
+    curvature: float
 
 
 def intensity(waves: Array) -> Array:
@@ -72,4 +81,4 @@ def poisson(waves: Array, counts: Array, mask: Array | None, offset: float) -> A
     return terms.reshape(len(terms), -1).sum(1)
 
 
-LIKELIHOODS: dict[str, Likelihood] = {"amplitude": amplitude, "poisson": poisson}
+LIKELIHOODS = {"amplitude": Likelihood(amplitude, 0.5), "poisson": Likelihood(poisson, 1.0)}

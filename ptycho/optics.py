@@ -66,7 +66,9 @@ class Optics:
         return np.sqrt(np.clip((radius - np.sqrt(k2)) / edge + 0.5, 0.0, 1.0))
 
 
-def propagator(shape: tuple[int, int], pixel_A: tuple[float, float], distance_A: float, wavelength_A: float) -> np.ndarray:
+def propagator(
+    shape: tuple[int, int], pixel_A: tuple[float, float], distance_A: float, wavelength_A: float
+) -> np.ndarray:
     """Spectrum multiplier exp(−iπλdk²) of free space of thickness d: complex128 (ky, kx), zero frequency at [0, 0]."""
     return np.exp(-1j * math.pi * wavelength_A * distance_A * _k_squared(shape, pixel_A))
 

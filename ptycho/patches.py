@@ -16,38 +16,40 @@ import numpy as np
 from ptycho.grid import Array
 
 CUDA_SOURCE = r"""
-#include <cupy/complex.cuh>
-
-template <typename T> __device__ void add(complex<T>* target, complex<T> value) {
-    T* parts = reinterpret_cast<T*>(target);
-    atomicAdd(parts, value.real());
-    atomicAdd(parts + 1, value.imag());
-}
+template <typename T> struct Complex { T re, im; };
 
 template <typename T> __global__ void multiply_patches(
-        const complex<T>* incoming, const int* index, const complex<T>* slice, const int* corners,
-        int modes, int ny, int nx, int width, long long total, complex<T>* out) {
+        const Complex<T>* incoming, const int* index, const Complex<T>* slice, const int* corners,
+        int modes, int ny, int nx, int width, long long total, Complex<T>* out) {
     long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x;
     if (i >= total) return;
     int x = i % nx, y = (i / nx) % ny;
-    long long window = (long long)ny * nx;
-    long long pattern = i / (window * modes), inside = i % (window * modes);
-    long long source = (long long)(corners[2 * pattern] + y) * width + corners[2 * pattern + 1] + x;
-    out[i] = incoming[index[pattern] * window * modes + inside] * slice[source];
+    long long block = (long long)ny * nx * modes;
+    long long pattern = i / block;
+    Complex<T> a = incoming[index[pattern] * block + i % block];
+    Complex<T> b = slice[(long long)(corners[2 * pattern] + y) * width + corners[2 * pattern + 1] + x];
+    out[i].re = a.re * b.re - a.im * b.im;
+    out[i].im = a.re * b.im + a.im * b.re;
 }
 
 template <typename T> __global__ void scatter_add_patches(
-        const complex<T>* incoming, const int* index, const complex<T>* waves, const int* corners,
-        int modes, int ny, int nx, int width, long long total, complex<T>* target) {
+        const Complex<T>* incoming, const int* index, const Complex<T>* waves, const int* corners,
+        int modes, int ny, int nx, int width, long long total, Complex<T>* target) {
     long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x;
     if (i >= total) return;
     int x = i % nx, y = (i / nx) % ny;
     long long window = (long long)ny * nx;
     long long pattern = i / window, inside = i % window;
-    complex<T> sum(0);
-    for (int m = 0; m < modes; ++m)
-        sum += conj(incoming[(index[pattern] * modes + m) * window + inside]) * waves[(pattern * modes + m) * window + inside];
-    add(target + (long long)(corners[2 * pattern] + y) * width + corners[2 * pattern + 1] + x, sum);
+    T re = 0, im = 0;
+    for (int m = 0; m < modes; ++m) {
+        Complex<T> a = incoming[(index[pattern] * (long long)modes + m) * window + inside];
+        Complex<T> b = waves[(pattern * modes + m) * window + inside];
+        re += a.re * b.re + a.im * b.im;
+        im += a.re * b.im - a.im * b.re;
+    }
+    Complex<T>* place = target + (long long)(corners[2 * pattern] + y) * width + corners[2 * pattern + 1] + x;
+    atomicAdd(&place->re, re);
+    atomicAdd(&place->im, im);
 }
 """
 

@@ -1,4 +1,4 @@
-"""Everything that stays fixed in a run, and the gradient of the loss for any set of patterns.
+"""Everything that stays fixed in a run, the state that moves, and the gradient of the loss for any set of patterns.
 
 A batch is worked through in chunks small enough for the processor's cache; the gradients add up over them.
 
@@ -15,31 +15,55 @@ import numpy as np
 from ptycho.forward import Multislice
 from ptycho.grid import Array
 from ptycho.likelihood import Likelihood
-from ptycho.scan import ShiftedProbes
+from ptycho.patches import scatter_add
+from ptycho.scan import Scan, ShiftedProbes
 
-_CHUNK_BYTES = 1 << 20
+CPU_CHUNK_BYTES = 1 << 20
+GPU_CHUNK_BYTES = 1 << 28
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """What a solver moves: object (slice, Y, X) and probe (mode, y, x) with its shifted copies."""
+
+    object: Array
+    probe: Array
+    probes: ShiftedProbes
+
+    @classmethod
+    def start(cls, object_: Array, probe: Array, scan: Scan, threads: int) -> State:
+        """State with the probe shifted to the positions of `scan`."""
+        return cls(object_, probe, ShiftedProbes(scan, probe, threads))
+
+    def with_probe(self, probe: Array) -> State:
+        """The same state with another probe."""
+        return State.start(self.object, probe, self.probes.scan, self.probes.threads)
+
+    def with_positions(self, positions_px: np.ndarray) -> State:
+        """The same state with other positions (n, 2) in px."""
+        scan = Scan(positions_px, self.object.shape[-2:], self.probe.shape[-2:])
+        return State.start(self.object, self.probe, scan, self.probes.threads)
 
 
 @dataclass(frozen=True, eq=False)
 class Gradients:
-    """Loss of each pattern and the Wirtinger derivatives ∂L/∂O*, ∂L/∂P* and ∂L/∂(y, x) per px; None where not asked for."""
+    """Loss of each pattern and the Wirtinger derivatives ∂L/∂O* and ∂L/∂P* (None where not asked for)."""
 
     loss: Array
     object: Array
     probe: Array | None = None
-    positions: Array | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """Patterns, forward model and likelihood."""
+    """Patterns, forward model and likelihood; `offset` in electrons per pixel."""
 
     counts: Array
     mask: Array | None
     likelihood: Likelihood
     offset: float
     multislice: Multislice
-    pixel_A: tuple[float, float]
+    pixel_A: float
 
     @property
     def window(self) -> tuple[int, int]:
@@ -47,31 +71,35 @@ class Problem:
         return self.counts.shape[1], self.counts.shape[2]
 
     def chunks(self, ids: np.ndarray, probe: Array) -> Iterator[np.ndarray]:
-        """Pieces of `ids` whose waves fit the cache of a CPU; one piece on a GPU."""
-        size = max(1, _CHUNK_BYTES // probe.nbytes) if isinstance(probe, np.ndarray) else len(ids)
+        """Pieces of `ids` whose waves fit the cache of a CPU, or fill a GPU."""
+        limit = CPU_CHUNK_BYTES if isinstance(probe, np.ndarray) else GPU_CHUNK_BYTES
+        size = max(1, limit // probe.nbytes)
         for start in range(0, len(ids), size):
             yield ids[start : start + size]
 
     def residual(self, detector: Array, ids: np.ndarray) -> Array:
         """Loss of each pattern; `detector` (pattern, mode, ky, kx) becomes ∂L/∂Ψ*."""
-        return self.likelihood(detector, self.counts[ids], self.mask, self.offset)
+        return self.likelihood.evaluate(detector, self.counts[ids], self.mask, self.offset)
 
-    def gradients(
-        self, object_: Array, probes: ShiftedProbes, ids: np.ndarray, probe: bool = False, positions: bool = False
-    ) -> Gradients:
-        """Loss and derivatives summed over the patterns `ids` (positions: one row per pattern)."""
+    def gradients(self, object_: Array, probes: ShiftedProbes, ids: np.ndarray, probe: bool = False) -> Gradients:
+        """Loss and derivatives summed over the patterns `ids`."""
         xp = object_.__array_namespace__()
         gradient = xp.zeros_like(object_)
-        losses, rows = [], []
         probe_gradient = xp.zeros_like(probes.spectrum) if probe else None
+        losses = []
         for chunk in self.chunks(ids, probes.spectrum):
             taken, index, corners = probes.take(chunk)
             entering, detector = self.multislice.forward(taken, index, object_, corners)
             losses.append(self.residual(detector, chunk))
-            back = self.multislice.adjoint(detector, entering, object_, corners, gradient, probe or positions)
+            back = self.multislice.adjoint(detector, entering, object_, corners, gradient, probe)
             if probe_gradient is not None:
                 probe_gradient += probes.adjoint(chunk, back)
-            if positions:
-                rows.append(probes.position_gradient(chunk, back))
-        moved = xp.concatenate(rows) if positions else None
-        return Gradients(xp.concatenate(losses), gradient, probe_gradient, moved)
+        return Gradients(xp.concatenate(losses), gradient, probe_gradient)
+
+    def illumination(self, state: State) -> Array:
+        """Σ_pattern Σ_mode |P|² on the object canvas, real (Y, X)."""
+        target = state.object[0] * 0
+        for chunk in self.chunks(np.arange(len(self.counts)), state.probe):
+            probes, index, corners = state.probes.take(chunk)
+            scatter_add(target, probes, index, probes[index], corners)
+        return target.real

@@ -12,7 +12,7 @@ import numpy as np
 
 from ptycho.grid import Array, fft2, frequencies, ifft2
 
-_CACHE_BYTES = 64 << 20
+CACHE_BYTES = 64 << 20
 _MARGIN_PX = 4
 
 
@@ -40,20 +40,20 @@ class Scan:
         self.corners = corners.astype(np.int32)
         fractions, inverse = np.unique(np.round(positions_px - whole, 6), axis=0, return_inverse=True)
         self.fractions, self.index = fractions, inverse.reshape(-1).astype(np.int32)
-        self._frequencies = frequencies(window[0])[:, None], frequencies(window[1])[None, :]
+        self.frequencies = frequencies(window[0])[:, None], frequencies(window[1])[None, :]
 
     def ramps(self, unique: np.ndarray, like: Array) -> Array:
         """exp(−2πi k·f) of the chosen fractions: (u, 1, ky, kx), in the dtype and on the device of `like`."""
-        ky, kx = self._frequencies
+        ky, kx = self.frequencies
         y, x = (np.exp(-2j * np.pi * self.fractions[unique, a, None, None] * k) for a, k in enumerate((ky, kx)))
         xp = like.__array_namespace__()
         return xp.asarray(y.astype(like.dtype))[:, None] * xp.asarray(x.astype(like.dtype))[:, None]
 
-    def frequencies_like(self, like: Array) -> tuple[Array, Array]:
-        """(ky, kx) in cycles per pixel, in the real dtype and on the device of `like`."""
-        xp = like.__array_namespace__()
-        ky, kx = (xp.asarray(k.astype(like.real.dtype)) for k in self._frequencies)
-        return ky, kx
+    def field(self, canvas: tuple[int, int]) -> tuple[slice, slice]:
+        """Rectangle of the object between the outermost positions, grown to be symmetric about index n // 2."""
+        reach = np.maximum(np.floor(np.abs(self.positions_px).max(0)).astype(int), 1)
+        y, x = (slice(n // 2 - r, n // 2 + r + 1) for n, r in zip(canvas, reach.tolist(), strict=True))
+        return y, x
 
 
 class ShiftedProbes:
@@ -63,7 +63,7 @@ class ShiftedProbes:
         self.scan, self.threads = scan, threads
         self.spectrum = fft2(probe.copy(), threads)
         self._all: Array | None = None
-        if len(scan.fractions) * probe.nbytes <= _CACHE_BYTES and 2 * len(scan.fractions) <= len(scan.index):
+        if len(scan.fractions) * probe.nbytes <= CACHE_BYTES and 2 * len(scan.fractions) <= len(scan.index):
             self._all = self._shift(np.arange(len(scan.fractions)))
 
     def _shift(self, unique: np.ndarray) -> Array:
@@ -87,13 +87,9 @@ class ShiftedProbes:
         spectra *= self.scan.ramps(unique, self.spectrum).conj()
         return ifft2(spectra.sum(0), self.threads)
 
-    def position_gradient(self, ids: np.ndarray, gradients: Array) -> Array:
-        """∂L/∂(y, x) in 1/px: (pattern, 2) from the gradients (pattern, mode, y, x) at the shifted probes."""
-        xp = gradients.__array_namespace__()
-        unique, index = np.unique(self.scan.index[ids], return_inverse=True)
-        product = fft2(gradients, self.threads).conj()
-        product *= (self.spectrum * self.scan.ramps(unique, self.spectrum))[index]
-        weight = product.imag.sum(1)
-        ky, kx = self.scan.frequencies_like(self.spectrum)
-        scale = weight.dtype.type(4 * np.pi)
-        return scale * xp.stack([(weight * ky).sum((1, 2)), (weight * kx).sum((1, 2))], axis=1)
+    def derivatives(self, ids: np.ndarray) -> tuple[Array, Array]:
+        """∂P/∂y and ∂P/∂x per px of the shifted probes of the patterns `ids`: two of (pattern, mode, y, x)."""
+        spectrum = self.spectrum * self.scan.ramps(self.scan.index[ids], self.spectrum)
+        xp = spectrum.__array_namespace__()
+        ky, kx = (xp.asarray((-2j * np.pi * k).astype(spectrum.dtype)) for k in self.scan.frequencies)
+        return ifft2(spectrum * ky, self.threads), ifft2(spectrum * kx, self.threads)

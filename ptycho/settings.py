@@ -74,7 +74,12 @@ class Settings:
         _whole("batch_size", self.batch_size, 1, optional=True)
         for name in ("update_probe", "update_positions"):
             _whole(name, getattr(self, name), 0, optional=True)
-        for name, lowest, highest in (("step", 0, 1.5), ("beta_lsq", 0, 2), ("delta_lsq", 0, 1), ("position_sigma_A", 0, 10)):
+        for name, lowest, highest in (
+            ("step", 0, 1.5),
+            ("beta_lsq", 0, 2),
+            ("delta_lsq", 0, 1),
+            ("position_sigma_A", 0, 10),
+        ):
             _within(name, getattr(self, name), lowest, highest)
         if not (math.isfinite(self.offset) and self.offset >= 0 and 0 <= self.tolerance < 1):
             raise ValueError(
@@ -82,11 +87,15 @@ class Settings:
             )
         if isinstance(self.prior_rad2_A2, str):
             if self.prior_rad2_A2 != "auto":
-                raise ValueError(f'prior_rad2_A2 is "{self.prior_rad2_A2}"; expected "auto", a number in rad²Å², or None.')
+                raise ValueError(
+                    f'prior_rad2_A2 is "{self.prior_rad2_A2}"; expected "auto", a number in rad²Å², or None.'
+                )
         elif self.prior_rad2_A2 is not None:
             _within("prior_rad2_A2", self.prior_rad2_A2, 0, math.inf)
         if self.slices > 1 and (self.slice_A is None or not self.slice_A > 0):
-            raise ValueError(f"slice_A is {self.slice_A} with {self.slices} slices; expected the distance between slices in Å.")
+            raise ValueError(
+                f"slice_A is {self.slice_A} with {self.slices} slices; expected the distance between slices in Å."
+            )
 
     @property
     def patterns_per_batch(self) -> int | None:
@@ -98,7 +107,9 @@ def _whole(name: str, value: int | None, lowest: int, optional: bool = False) ->
     if optional and value is None:
         return
     if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
-        raise ValueError(f"{name} is {value!r}; expected a whole number of at least {lowest}{' or None' if optional else ''}.")
+        raise ValueError(
+            f"{name} is {value!r}; expected a whole number of at least {lowest}{' or None' if optional else ''}."
+        )
 
 
 def _within(name: str, value: float, lowest: float, highest: float) -> None:

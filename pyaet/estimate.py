@@ -5,6 +5,7 @@ The rates below are for one core of a 2024 server; they make the stated times ri
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from pyaet.device import available_memory_bytes, cpu_count, resolve_device
 from pyaet.io.errors import InputError
 from pyaet.plan import Input, Plan
-from pyaet.run import input_of
+from pyaet.run import NO_INPUT
 
 FFT_FLOP_PER_S = 2.5e9
 """Ptychography on one core, counted as 5 N log2 N per transform, everything else of the engine included."""
@@ -83,8 +84,8 @@ def _ptychography(plan: Plan, source: Input, workers: int) -> tuple[dict[str, An
     settings = engine_settings(plan.ptychography, 1)
     patterns, detector = first.shape[0] * first.shape[1], first.shape[2:]
     pixel_A = ptycho.wavelength_A(first.energy_eV) / (detector[1] * first.pixel_mrad * 1e-3)
-    field = tuple(int(np.ceil(n * first.step_A / pixel_A)) for n in first.shape[:2])
-    object_shape = (settings.slices, field[0] + detector[0], field[1] + detector[1])
+    ny, nx = (math.ceil(n * first.step_A / pixel_A) for n in first.shape[:2])
+    object_shape = (settings.slices, ny + detector[0], nx + detector[1])
     each = BASE_BYTES + ptycho.memory_bytes(patterns, detector, object_shape, settings)
     size = detector[0] * detector[1]
     transforms = 4 * settings.slices * patterns * settings.iterations
@@ -97,13 +98,13 @@ def _ptychography(plan: Plan, source: Input, workers: int) -> tuple[dict[str, An
         "slices": settings.slices,
         "pixel_A": round(pixel_A, 5),
     }
-    return told, (len(tilts), *field), each * min(workers, len(tilts)), float(seconds)
+    return told, (len(tilts), ny, nx), each * min(workers, len(tilts)), float(seconds)
 
 
 def _simulated(plan: Plan) -> dict[str, Any]:
     """A plan that simulates its own input has no files to open: what will be made is told instead."""
-    from pyaet.stages.simulation import plan_series
+    from pyaet.stages.simulation import described
 
-    input_of(plan, plan_directory(plan))
-    assert plan.simulation is not None
-    return plan_series(plan.simulation)
+    if plan.simulation is None:
+        raise InputError(NO_INPUT)
+    return described(plan.simulation)

@@ -347,7 +347,8 @@ def _sentence(model: type[Section], fault: Any) -> str:
 
 def _walk(model: type[Section], loc: tuple[Any, ...]) -> tuple[type[Section], list[Any]]:
     """Follow `loc` through the sections as far as it names keys; what pydantic adds for alternatives is dropped."""
-    section, path = model, []
+    section = model
+    path: list[Any] = []
     for key in loc:
         field = section.model_fields.get(str(key))
         if path and field is None and section is not model and key in _TAGS:

@@ -13,11 +13,8 @@ def foreign_room() -> str | None:
     home = Path(__file__).resolve().parents[1]
     for name in ROOMS:
         spec = find_spec(name)
-        places = (
-            []
-            if spec is None
-            else [Path(place).resolve() for place in spec.submodule_search_locations or [spec.origin]]
-        )
+        found = [] if spec is None else spec.submodule_search_locations or [spec.origin or ""]
+        places = [Path(place).resolve() for place in found]
         if places == [home / name]:
             continue
         if not places:

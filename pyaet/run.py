@@ -34,6 +34,7 @@ OWN_FILES = (
     "plan.toml", "summary.json", "report.html", "log.txt", "projections.h5", "aligned.h5", "volume.h5",
     "candidates.h5", "traced.extxyz", "atoms.extxyz", "rings.json", "truth.extxyz", ".lock",
 )  # fmt: skip
+NO_INPUT = "plan: [input] is missing; expected a table [input] with the tilt series, or [simulation]"
 OWN_FOLDERS = ("ptychography", "simulation")
 PACKAGES = (
     "numpy",
@@ -99,6 +100,7 @@ def _run_stages(plan: Plan, source: Input, origin: Origin, directory: Path, cont
     for stage in _road(plan, source, directory):
         key = artifacts.key_of(stage.name, stage.settings, plan.compute.seed, key)
         _do(stage, directory, key, context, summary)
+    summary["warnings"] = [text for stage in summary["stages"].values() for text in stage.get("warnings", ())]
     artifacts.write_json(directory / "summary.json", summary)
     context.console.say("report …")
     write_report(directory)
@@ -110,7 +112,7 @@ def input_of(plan: Plan, directory: Path) -> Input:
     if plan.input is not None:
         return plan.input
     if plan.simulation is None:
-        raise InputError("plan: [input] is missing; expected a table [input] with the tilt series, or [simulation]")
+        raise InputError(NO_INPUT)
     return simulated_input(plan.simulation, directory / "simulation")
 
 
@@ -210,15 +212,16 @@ def origin_of(plan: Plan) -> Origin:
     if plan.input is None:
         return Origin("simulation", artifacts.key_of("simulation"))
     from pyaet.io.fourdstem import list_tilts
-    from pyaet.io.images import stack_files
+    from pyaet.io.images import inspect_stack
     from pyaet.stages.adf import angle_spec
 
     if plan.input.kind == "4dstem":
         files = [tilt.path for tilt in list_tilts(plan.input.path, angle_spec(plan.input.angles))]
     else:
-        files = stack_files(plan.input.path)
+        stack = inspect_stack(plan.input.path, variable=plan.input.variable, axes=plan.input.axes)
+        files = list(stack.files)
         if isinstance(plan.input.angles, str):
-            files = [*files, Path(plan.input.angles)]
+            files.append(Path(plan.input.angles))
     return Origin(str(plan.input.path), artifacts.key_of([artifacts.fingerprint(file) for file in files]))
 
 
@@ -235,8 +238,9 @@ def _refuse_foreign(directory: Path, origin: Origin, fresh: bool) -> None:
     before = _summary_in(directory)
     if before is None and not present <= {".lock", "log.txt", "plan.toml", "summary.json"}:
         raise InputError(f"{directory}: holds files but no pyaet run; choose an empty or a new folder with --out")
-    same = before is None or before.get("input_path") == origin.name or before.get("input_content") == origin.content
-    if not same and not fresh:
+    if before is None or fresh:
+        return
+    if origin.name != before.get("input_path") and origin.content != before.get("input_content"):
         raise InputError(
             f"{directory}: holds the run of other data ({before.get('input_path')}); "
             "choose another --out, or --fresh to replace that run"
@@ -294,7 +298,7 @@ def _content_of(truth: Truth) -> str:
 
 def _optics(source: Input) -> dict[str, Any]:
     """What of the input section changes the projections beyond the files themselves."""
-    return source.model_dump(exclude={"path"} if isinstance(source.angles, str) is False else {"path", "angles"})
+    return source.model_dump(exclude={"path", "angles"} if isinstance(source.angles, str) else {"path"})
 
 
 @contextmanager

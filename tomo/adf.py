@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from tomo.background import check_masks, constant_background, is_uneven, laplace_background, particle_mask
+from tomo.background import check_masks, constant_backgrounds, is_uneven, laplace_background, particle_mask
 from tomo.denoise import METHODS, Progress
 from tomo.denoise import denoise as remove_noise
 from tomo.noise import Noise, as_stack, estimate_noise
@@ -52,8 +52,8 @@ def condition_adf(
 
     images : (n, y, x), counts of the detector, particle brighter than its surroundings.
     gain : counts per electron; read_noise : rms in counts; "auto" estimates them from the whole stack.
-    background : in counts; "auto" takes the level of the surroundings of each image, or, where these are uneven,
-        the Laplace solution of `laplace_background`, as "laplace" always does; "none" takes nothing off.
+    background : in counts; "auto" takes the level of the surroundings (`constant_backgrounds`) or, where these
+        are uneven, the Laplace solution (`laplace_background`), as "laplace" always does; "none" takes nothing off.
     denoise : see `tomo.denoise`; "none" gives the most accurate tomograms at low dose.
     mask : (y, x) or (n, y, x), True on the particle; None finds it in each image by Otsu's threshold.
     progress : called with (images done, images, nan). threads : images worked on at once; None for all cores.
@@ -110,8 +110,8 @@ def _backgrounds(stack: np.ndarray, masks: np.ndarray, background: float | str) 
         level = 0.0 if isinstance(background, str) else float(background)
         return np.full(stack.shape, level, np.float32)
     check_masks(masks)
-    pairs = list(zip(stack, masks, strict=True))
     if background == "laplace" or is_uneven(stack, masks):
+        pairs = zip(stack, masks, strict=True)
         return np.stack([laplace_background(image, mask).astype(np.float32) for image, mask in pairs])
-    levels = np.array([constant_background(image, mask) for image, mask in pairs], np.float32)
+    levels = constant_backgrounds(stack, masks).astype(np.float32)
     return np.repeat(levels, stack[0].size).reshape(stack.shape)

@@ -18,22 +18,43 @@ _UNEVEN_SHARE = 0.03
 def particle_mask(image: np.ndarray, *, smooth_px: float | None = None, grow_px: float | None = None) -> np.ndarray:
     """Return a mask (y, x) that is True on the particle and a margin around it.
 
+    A slope of the background is fitted to the surroundings and taken off before the particle is looked for again.
     smooth_px : Gaussian σ before Otsu's threshold, None for 1/40 of the image; pieces smaller than 1 % of the image
     are dropped and holes filled. grow_px : the margin, None for three times smooth_px; it shrinks where less than a
     tenth of the image would remain outside. Raises ValueError if nothing remains outside or inside.
     """
-    from skimage.filters import threshold_otsu
-
     smooth_px = min(image.shape) / 40 if smooth_px is None else smooth_px
     grow_px = 3 * smooth_px if grow_px is None else grow_px
     smooth = ndimage.gaussian_filter(np.asarray(image, dtype=np.float64), smooth_px, mode="nearest")
+    mask = _grown(_core(smooth), grow_px)
+    for _ in range(2):
+        if mask.all():
+            break
+        mask = _grown(_core(smooth - _plane(smooth, ~mask)), grow_px)
+    return mask
+
+
+def _core(smooth: np.ndarray) -> np.ndarray:
+    from skimage.filters import threshold_otsu
+
     if smooth.max() == smooth.min():
         raise ValueError("the image is constant, so that no particle can be found in it; give a mask")
-    core = _large_pieces(smooth > threshold_otsu(smooth), 0.01 * image.size)
+    core = _large_pieces(smooth > threshold_otsu(smooth), 0.01 * smooth.size)
     if not core.any():
         raise ValueError("no piece above the threshold is as large as 1 % of the image; give a mask")
+    return core
+
+
+def _grown(core: np.ndarray, grow_px: float) -> np.ndarray:
     distance = ndimage.distance_transform_edt(~core)
     return distance <= min(grow_px, float(np.quantile(distance, 0.9)))
+
+
+def _plane(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Return the least-squares plane of the known pixels, over the whole image."""
+    y, x = np.indices(values.shape)
+    terms = np.stack([np.ones(values.shape), y, x], axis=-1)
+    return terms @ np.linalg.lstsq(terms[known], values[known], rcond=None)[0]
 
 
 def check_masks(masks: np.ndarray) -> None:
@@ -47,31 +68,62 @@ def check_masks(masks: np.ndarray) -> None:
         )
 
 
-def constant_background(image: np.ndarray, mask: np.ndarray) -> float:
-    """Return the level of the surroundings: the mean of their half farthest from the particle, outliers left out.
+def constant_background(image: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
+    """Return level and standard error of the surroundings: the mean of their half farthest from the particle.
 
-    Far, because the tails of a focused probe carry signal well beyond the particle.
+    Far, because the tails of a focused probe carry signal well beyond the particle. Outliers are left out.
     """
     distance = ndimage.distance_transform_edt(~mask)
     outside = distance > 0
     values = np.asarray(image, dtype=np.float64)[outside & (distance >= np.median(distance[outside]))]
     for _ in range(3):
         values = values[np.abs(values - values.mean()) <= 6 * values.std()]
-    return float(values.mean())
+    return float(values.mean()), float(values.std() / np.sqrt(values.size))
+
+
+def constant_backgrounds(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """Return the level (n,) of each image of a stack (n, y, x), drawn to the common mean as far as noise explains it.
+
+    The error of one image's level, summed over its pixels, can exceed the noise of the image. Levels that scatter no
+    more than their standard errors are replaced by their mean; levels that truly differ stay (empirical Bayes, Efron &
+    Morris, doi:10.1080/01621459.1975.10479864).
+    """
+    pairs = zip(images, masks, strict=True)
+    level, error = np.array([constant_background(image, mask) for image, mask in pairs]).T
+    noise2 = float(np.mean(error**2))
+    spread2 = float(np.var(level, ddof=1)) if len(level) > 1 else np.inf
+    own = 1 - noise2 / spread2 if spread2 > noise2 else 0.0
+    return level.mean() + own * (level - level.mean())
 
 
 def laplace_background(image: np.ndarray, mask: np.ndarray, *, smooth_px: float | None = None) -> np.ndarray:
     """Return a background (y, x): the smoothed surroundings outside the mask, ∇²u = 0 inside.
 
-    smooth_px : Gaussian σ of the smoothing, None for 1/16 of the image, 0 for none. The surroundings are smoothed
-    among themselves (normalised convolution): nothing of the particle enters.
+    smooth_px : Gaussian σ of the smoothing, None for 1/16 of the image, 0 for none. Nothing of the particle enters.
     """
     smooth_px = min(image.shape) / 16 if smooth_px is None else smooth_px
-    known = np.where(mask, 0.0, np.asarray(image, dtype=np.float64))
-    if smooth_px:
-        share = ndimage.gaussian_filter((~mask).astype(np.float64), smooth_px)
-        known = ndimage.gaussian_filter(known, smooth_px) / np.maximum(share, 1e-12)
-    return fill_harmonic(known, mask)
+    values = np.asarray(image, dtype=np.float64)
+    return fill_harmonic(_local_plane(values, ~mask, smooth_px) if smooth_px else values, mask)
+
+
+def _local_plane(values: np.ndarray, known: np.ndarray, smooth_px: float) -> np.ndarray:
+    """Return at each pixel the plane fitted to the known pixels around it, with Gaussian weights of σ smooth_px.
+
+    A plain weighted mean would be off by slope times σ beside the mask and at the edge of the image.
+    """
+    y, x = np.indices(values.shape) / smooth_px
+
+    def mean(field: np.ndarray) -> np.ndarray:
+        return ndimage.gaussian_filter(field * known, smooth_px, mode="constant")
+
+    weight = np.maximum(mean(np.ones(values.shape)), 1e-12)
+    my, mx, mz = (mean(field) / weight for field in (y, x, values))
+    yy, xx, xy = (mean(a * b) / weight - ma * mb for a, b, ma, mb in ((y, y, my, my), (x, x, mx, mx), (x, y, mx, my)))
+    zy, zx = mean(values * y) / weight - mz * my, mean(values * x) / weight - mz * mx
+    yy, xx = yy + 0.02, xx + 0.02  # little is known of a slope across a thin strip: keep it near zero
+    determinant = yy * xx - xy**2
+    slope_y, slope_x = (zy * xx - zx * xy) / determinant, (zx * yy - zy * xy) / determinant
+    return mz + slope_y * (y - my) + slope_x * (x - mx)
 
 
 def fill_harmonic(values: np.ndarray, mask: np.ndarray) -> np.ndarray:

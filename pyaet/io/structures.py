@@ -42,8 +42,9 @@ def read_structure(
 
     path: .xyz, .extxyz, .mat (any version), a text table (.txt, .dat, .csv) of x y z or type x y z, or a format of ASE.
     variable, types_variable: for .mat, the arrays of positions, (n, 3) or (3, n), and of n type codes; found by shape
-    where there is only one. types: element symbol of each type code; without it codes give "X". unit_A: length of the file's unit in Å. axes: what
-    the three columns of the file are, with sign, "y,x,-z" for example. InputError says what does not fit.
+    where there is only one. types: element symbol of each type code; without it codes give "X".
+    unit_A: length of the file's unit in Å. axes: what the three columns of the file are, with sign, as in "y,x,-z".
+    InputError says what does not fit.
     """
     import analysis
 
@@ -57,7 +58,7 @@ def read_structure(
     if suffix == ".mat":
         positions, species, extra = _read_mat(path, variable, types_variable, types)
     elif suffix in (".xyz", ".extxyz"):
-        positions, species, extra = _read_xyz(path)
+        positions, species, extra = _read_xyz(path, types)
     elif suffix in _TABLES:
         positions, species, extra = _read_table(path)
     else:
@@ -115,14 +116,27 @@ def _named(words: np.ndarray) -> np.ndarray:
     return np.char.capitalize(words)
 
 
-def _read_xyz(path: Path) -> tuple[np.ndarray, np.ndarray | None, dict[str, np.ndarray]]:
+def _read_xyz(path: Path, types: Types | None) -> tuple[np.ndarray, np.ndarray | None, dict[str, np.ndarray]]:
     table = read_xyz(path)
     positions = table.columns.get("pos")
     if positions is None or positions.shape[1:] != (3,) or positions.dtype.kind != "f":
         raise InputError(f"{path}: Properties names no column pos:R:3; there are {', '.join(table.columns)}")
     species = table.columns.get("species")
     extra = {name: table.columns[name] for name in _PER_ATOM if name in table.columns}
-    return positions, None if species is None else _named(species), extra
+    if species is not None:
+        species = _named(species)
+        if species.dtype.kind == "f" and types is None:
+            species = _from_atomic_numbers(path, species)
+    return positions, species, extra
+
+
+def _from_atomic_numbers(path: Path, numbers: np.ndarray) -> np.ndarray:
+    """Numbers in the species column of an XYZ file are atomic numbers unless types says otherwise."""
+    from analysis.atoms import SYMBOLS
+
+    if len(numbers) and numbers.max() >= len(SYMBOLS):
+        raise InputError(f"{path}: {numbers.max():g} is no atomic number; name the elements of the codes with types")
+    return np.array([SYMBOLS[int(number)] for number in numbers], dtype=np.str_)
 
 
 def _read_table(path: Path) -> tuple[np.ndarray, np.ndarray | None, dict[str, np.ndarray]]:
@@ -153,7 +167,9 @@ def _read_mat(
     found = open_mat(path, variable, is_cloud, "the atom positions, (n, 3) or (3, n)")
     positions = np.asarray(found.read(), dtype=np.float64)
     if positions.ndim != 2 or 3 not in positions.shape:
-        raise InputError(f"{path}: '{found.variable}' has shape {positions.shape}; expected positions, (n, 3) or (3, n)")
+        raise InputError(
+            f"{path}: '{found.variable}' has shape {positions.shape}; expected positions, (n, 3) or (3, n)"
+        )
     if positions.shape[1] != 3:
         positions = positions.T
     if types is None and types_variable is None:
@@ -163,9 +179,13 @@ def _read_mat(
     def is_codes(shape: tuple[int, ...]) -> bool:
         return sorted(shape) in ([n], [1, n])
 
-    codes = open_mat(path, types_variable, is_codes, f"the type codes of the {n} atoms of '{found.variable}'", hint="type")
+    codes = open_mat(
+        path, types_variable, is_codes, f"the type codes of the {n} atoms of '{found.variable}'", hint="type"
+    )
     if not is_codes(codes.shape):
-        raise InputError(f"{path}: '{codes.variable}' has shape {codes.shape}; expected one type code for each of {n} atoms")
+        raise InputError(
+            f"{path}: '{codes.variable}' has shape {codes.shape}; expected one type code for each of {n} atoms"
+        )
     values = np.asarray(codes.read(), dtype=np.float64).ravel()
     if types is None:
         listed = ", ".join(f"{code:g}" for code in np.unique(values)[:8])

@@ -6,6 +6,7 @@ A cut file can still look like a shorter one, so the page chain and every strip 
 from __future__ import annotations
 
 import logging
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,22 @@ def open_tiff(path: Path) -> FileArray:
 
 def _check_complete(path: Path, file: Any) -> None:
     length = path.stat().st_size
+    last = 0
     for number, page in enumerate(file.pages):
         for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
             if offset + count > length:
-                raise InputError(
-                    f"{path}: truncated: page {number} ends at byte {offset + count}, the file at {length}"
-                )
+                end = offset + count
+                raise InputError(f"{path}: truncated: page {number} ends at byte {end}, the file at {length}")
+        last = page.offset
+    if _next_page(path, file.tiff, last) != 0:
+        raise InputError(f"{path}: truncated: page {len(file.pages)} is announced and missing; copy the file again")
+
+
+def _next_page(path: Path, layout: Any, offset: int) -> int:
+    """Return where the page after the one at this offset begins, 0 after the last one (TIFF 6.0, section 2)."""
+    with path.open("rb") as raw:
+        raw.seek(offset)
+        (tags,) = struct.unpack(layout.tagnoformat, raw.read(layout.tagnosize))
+        raw.seek(offset + layout.tagnosize + tags * layout.tagsize)
+        (following,) = struct.unpack(layout.offsetformat, raw.read(layout.offsetsize))
+    return int(following)

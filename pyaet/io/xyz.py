@@ -51,14 +51,11 @@ def read_xyz(path: Path) -> Table:
 
 
 def xyz_text(species: tuple[str, ...], columns: Mapping[str, np.ndarray], info: Mapping[str, Any]) -> str:
-    """Extended XYZ text of atoms with numeric columns, (n,) or (n, width), and `info` in the comment."""
+    """Extended XYZ text of atoms with at least one numeric column, (n,) or (n, width), and `info` in the comment."""
     widths = {name: 1 if column.ndim == 1 else column.shape[1] for name, column in columns.items()}
     properties = ":".join(["species:S:1", *(f"{name}:R:{width}" for name, width in widths.items())])
     comment = [f"Properties={properties}", *(f"{key}={_quoted(key, value)}" for key, value in info.items())]
-    if columns:
-        numbers = np.column_stack(list(columns.values())).reshape(len(species), -1).tolist()
-    else:
-        numbers = [[] for _ in species]
+    numbers = np.column_stack(list(columns.values())).tolist()
     rows = [" ".join([name, *map(repr, row)]) for name, row in zip(species, numbers, strict=True)]
     return "\n".join([str(len(species)), " ".join([*comment, 'pbc="F F F"']), *rows]) + "\n"
 

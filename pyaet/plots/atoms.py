@@ -1,4 +1,4 @@
-"""Pictures of atoms: intensities of the candidates, error bars, and the particle itself, still and to be turned.
+"""Pictures of atoms: intensities of the candidates, error bars, still views of the particle.
 
 Positions are (x, y, z) in Å. Species are spoken of by their symbols; bonds are pairs of 0-based indices.
 """
@@ -6,7 +6,7 @@ Positions are (x, y, z) in Å. Species are spoken of by their symbols; bonds are
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.collections import EllipseCollection, LineCollection
@@ -23,15 +23,11 @@ from pyaet.plots.style import (
 )
 
 if TYPE_CHECKING:
-    import plotly.graph_objects as go
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 NON_ATOM = "not an atom"
 NON_ATOM_COLOUR = "#a7b1ba"
-MAX_BONDS_3D = 30_000
-VIEW_PX = 760  # height of the particle, times the diameter of 2 Å, when the page opens
-ZOOM_3D = 1.75
 DEPTH_LAYERS = 24
 RADII_A = {"H": 0.35, "C": 0.5, "N": 0.5, "O": 0.48, "F": 0.48, "Si": 0.68}
 RADIUS_A = 0.8
@@ -39,7 +35,12 @@ RADIUS_A = 0.8
 
 @styled
 def draw_candidates(
-    intensity: np.ndarray, label: np.ndarray, elements: Sequence[str], boundaries: Sequence[float] = (), *, bins: int = 60
+    intensity: np.ndarray,
+    label: np.ndarray,
+    elements: Sequence[str],
+    boundaries: Sequence[float] = (),
+    *,
+    bins: int = 60,
 ) -> Figure:
     """Return the stacked histogram of candidate intensities (n,) by class, with the boundaries between classes.
 
@@ -139,7 +140,9 @@ def show_atoms(
     for k in range(DEPTH_LAYERS):
         sticks = seen[pairs[bond_layer == k]][..., :2]
         grey = 0.62 - 0.22 * k / DEPTH_LAYERS
-        axes.add_collection(LineCollection(list(sticks), colors=[(grey, grey, grey)], linewidths=1.5, rasterized=True, zorder=k))
+        axes.add_collection(
+            LineCollection(list(sticks), colors=[(grey, grey, grey)], linewidths=1.5, rasterized=True, zorder=k)
+        )
         own = np.flatnonzero(layer == k)
         own = own[np.argsort(depth[own])]
         disks = _disks(seen[own], radii[own], rgb[own], near[own])
@@ -169,91 +172,4 @@ def draw_atoms(
         show_atoms(right, positions_A, symbols, bonds, title="seen along the beam", view=along_beam, extent_A=extent)
     else:
         show_atoms(right, truth[0], truth[1], title=f"truth, {len(truth[1])} atoms", extent_A=extent)
-    return figure
-
-
-def _bond_lines(positions_A: np.ndarray, radii: np.ndarray, bonds: np.ndarray) -> np.ndarray:
-    """Return (3 m, 3) points, every bond followed by NaN; above MAX_BONDS_3D an even subset of the bonds.
-
-    A bond runs between the surfaces of its atoms: a line to the centre would be drawn across the flat marker.
-    """
-    step = max(1, -(-len(bonds) // MAX_BONDS_3D))
-    pairs = np.asarray(bonds, dtype=int).reshape(-1, 2)[::step]
-    ends = positions_A[pairs]
-    along = ends[:, ::-1] - ends
-    length = np.linalg.norm(along, axis=2, keepdims=True)
-    ends = ends + along * np.minimum(0.9 * radii[pairs][..., None] / np.maximum(length, 1e-9), 0.45)
-    return np.concatenate([ends, np.full((len(ends), 1, 3), np.nan)], axis=1).reshape(-1, 3).astype(np.float32)
-
-
-def _marker_size(positions_A: np.ndarray) -> float:
-    """Return the marker's diameter in px for an atom of 1 Å radius in the view as it opens."""
-    extent = float(np.ptp(positions_A, axis=0).max()) + 2.0
-    return float(np.clip(VIEW_PX / extent, 3.0, 40))
-
-
-def _scene(positions_A: np.ndarray) -> dict[str, Any]:
-    """Return axes in Å of equal scale around the particle, seen obliquely without perspective, y up."""
-    low, high = positions_A.min(axis=0) - 1.0, positions_A.max(axis=0) + 1.0
-    ratio = ZOOM_3D * (high - low) / (high - low).max()
-    axis = {"showbackground": False, "gridcolor": "rgba(128,140,150,0.25)", "zeroline": False, "showspikes": False, "nticks": 7}
-    axes = {f"{n}axis": axis | {"title": {"text": f"{n} (Å)"}, "range": [float(low[k]), float(high[k])]}
-            for k, n in enumerate("xyz")}  # fmt: skip
-    return axes | {
-        "aspectmode": "manual", "aspectratio": dict(zip("xyz", map(float, ratio), strict=True)), "dragmode": "orbit",
-        "camera": {"projection": {"type": "orthographic"}, "up": {"x": 0, "y": 1, "z": 0},
-                   "eye": {"x": -0.62, "y": 0.42, "z": 1.2}},
-    }  # fmt: skip
-
-
-def _element_trace(positions_A: np.ndarray, index: np.ndarray, symbol: str, colour: str, size: float, hover: dict[str, np.ndarray]) -> Any:  # fmt: skip
-    import plotly.graph_objects as go
-
-    x, y, z = positions_A[index].astype(np.float32).T
-    lines = [f"{name} %{{customdata[{k + 1}]:{'.1f' if 'pm' in name else '.3f'}}}" for k, name in enumerate(hover)]
-    data = np.stack([index, *(v[index] for v in hover.values())], axis=1).astype(np.float32)
-    return go.Scatter3d(
-        x=x, y=y, z=z, mode="markers", name=f"{symbol} ({len(index)})", customdata=data,
-        marker={"size": size * RADII_A.get(symbol, RADIUS_A), "color": colour, "opacity": 1.0,
-                "line": {"color": "rgba(20,26,32,0.55)", "width": 1}},
-        hovertemplate="<br>".join([f"<b>{symbol}</b> atom %{{customdata[0]:.0f}}", *lines]) + "<extra></extra>",
-    )  # fmt: skip
-
-
-def atoms_in_3d(
-    positions_A: np.ndarray,
-    symbols: Sequence[str],
-    bonds: np.ndarray | None = None,
-    *,
-    sigma_A: np.ndarray | None = None,
-    species_probability: np.ndarray | None = None,
-    truth: tuple[np.ndarray, Sequence[str]] | None = None,
-) -> go.Figure:
-    """Return a plotly figure of the particle that can be turned, hover naming species, index, error bar and probability.
-
-    The truth (positions, symbols), moved to the same centre, is a trace that the legend switches on.
-    """
-    import plotly.graph_objects as go
-
-    names, size = np.asarray(symbols), _marker_size(positions_A)
-    hover = {"σ (pm)": 100 * sigma_A if sigma_A is not None else None, "probability of species": species_probability}
-    known = {name: np.asarray(values) for name, values in hover.items() if values is not None}
-    figure = go.Figure()
-    if bonds is not None and len(bonds):
-        x, y, z = _bond_lines(positions_A, radii_of(symbols), bonds).T
-        figure.add_trace(go.Scatter3d(x=x, y=y, z=z, mode="lines", name=f"bonds ({len(bonds)})", hoverinfo="skip",
-                                      line={"color": "#8b97a2", "width": 4}))  # fmt: skip
-    for symbol, colour in element_colours(sorted(set(symbols))).items():
-        figure.add_trace(_element_trace(positions_A, np.flatnonzero(names == symbol), symbol, colour, size, known))
-    if truth is not None:
-        x, y, z = (truth[0] - truth[0].mean(axis=0) + positions_A.mean(axis=0)).astype(np.float32).T
-        figure.add_trace(go.Scatter3d(x=x, y=y, z=z, mode="markers", name="truth", visible="legendonly", text=list(truth[1]),
-                                      hovertemplate="truth: %{text}<extra></extra>",
-                                      marker={"size": size * 0.4, "color": "#000000", "symbol": "cross"}))  # fmt: skip
-    figure.update_layout(
-        template="none", paper_bgcolor="rgba(0,0,0,0)", margin={"l": 0, "r": 0, "t": 0, "b": 0},
-        modebar={"bgcolor": "rgba(0,0,0,0)", "color": "#8b97a2", "activecolor": "#0b6fa8"},
-        legend={"x": 0.01, "y": 0.99, "itemsizing": "constant", "bgcolor": "rgba(0,0,0,0)"},
-        scene=_scene(positions_A),
-    )  # fmt: skip
     return figure

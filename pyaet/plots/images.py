@@ -81,11 +81,15 @@ def draw_images(
     panels = figure.subplots(1, len(images), squeeze=False)[0]
     for k, (axes, image, title) in enumerate(zip(panels, images, titles, strict=True)):
         own_bar = not common_range or k == len(images) - 1
-        show_image(axes, image, pixel_A, title=title, unit=unit if own_bar else None, limits=limits, colour_map=colour_map)
+        show_image(
+            axes, image, pixel_A, title=title, unit=unit if own_bar else None, limits=limits, colour_map=colour_map
+        )
     return figure
 
 
-def show_pattern(axes: Axes, pattern: np.ndarray, pixel_per_A: float | None, *, title: str, bar: bool = True) -> AxesImage:
+def show_pattern(
+    axes: Axes, pattern: np.ndarray, pixel_per_A: float | None, *, title: str, bar: bool = True
+) -> AxesImage:
     """Draw a centred diffraction pattern (ky, kx) on a logarithmic scale over five decades at most.
 
     `pixel_per_A` is the width of one detector pixel in Å⁻¹; None draws no scale bar.
@@ -94,10 +98,12 @@ def show_pattern(axes: Axes, pattern: np.ndarray, pixel_per_A: float | None, *, 
     top = max(float(small.max()), 1e-30)
     positive = small[small > 0]
     bottom = max(float(np.percentile(positive, 1)) if positive.size else 0.0, top * 1e-5)
-    norm = LogNorm(min(bottom, top * 0.5), top)
+    bottom = min(bottom, top * 0.5)
     width = small.shape[1] * block * (pixel_per_A or 1.0)
     height = small.shape[0] * block * (pixel_per_A or 1.0)
-    picture = axes.imshow(np.maximum(small, norm.vmin), cmap=INTENSITY_MAP, norm=norm, extent=(0, width, height, 0))
+    picture = axes.imshow(
+        np.maximum(small, bottom), cmap=INTENSITY_MAP, norm=LogNorm(bottom, top), extent=(0, width, height, 0)
+    )
     quiet_axes(axes)
     axes.set_title(title)
     if pixel_per_A is not None:
@@ -120,7 +126,12 @@ def draw_before_after(raw: np.ndarray, finished: np.ndarray, pixel_A: float, uni
 
 @styled
 def draw_pattern_and_projection(
-    pattern: np.ndarray, projection: np.ndarray, pixel_A: float, unit: str, titles: tuple[str, str], pixel_per_A: float | None
+    pattern: np.ndarray,
+    projection: np.ndarray,
+    pixel_A: float,
+    unit: str,
+    titles: tuple[str, str],
+    pixel_per_A: float | None,
 ) -> Figure:
     """Return the mean diffraction pattern (ky, kx), detector pixel in Å⁻¹, beside the projection (y, x) made from the scan."""
     figure = new_figure(3.7)

@@ -53,7 +53,9 @@ def _slice(directory: Path) -> Panel | None:
     if volume is None:
         return None
     top = max(float(np.percentile(volume.slices[0], 99.95)), 1e-12)
-    return lambda axes: show_image(axes, volume.slices[0], volume.voxel_A, title="slice of the volume", limits=(0.0, top))
+    return lambda axes: show_image(
+        axes, volume.slices[0], volume.voxel_A, title="slice of the volume", limits=(0.0, top)
+    )
 
 
 def _atoms(directory: Path) -> Panel | None:
@@ -88,9 +90,12 @@ def draw_overview(directory: Path) -> Figure:
     makers = (_measured, _projection, _slice, _atoms, _rings)
     panels = [panel for panel in (make(Path(directory)) for make in makers) if panel is not None]
     if not panels:
-        raise ValueError(f"{directory}: found no result to draw; expected the directory of a run with projections.h5 or later files")
+        raise ValueError(
+            f"{directory}: found no result to draw; expected the directory of a run with projections.h5 or later files"
+        )
     figure = new_figure(2.75, 2.6 * len(panels))
     figure.set_facecolor("white")
+    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)  # type: ignore[union-attr, call-arg]
     for axes, draw in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         draw(axes)
     return figure

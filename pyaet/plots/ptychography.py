@@ -23,7 +23,7 @@ MAX_MODES = 3
 
 def mode_shares(probe: np.ndarray) -> np.ndarray:
     """Return the share of the total power in each mode of the probe (mode, y, x); zeros for an empty probe."""
-    power = np.sum(np.abs(probe) ** 2, axis=(1, 2), dtype=np.float64)
+    power = np.asarray(np.sum(np.abs(probe) ** 2, axis=(1, 2), dtype=np.float64))
     return power / power.sum() if power.sum() > 0 else power
 
 

@@ -55,7 +55,7 @@ class Ptychography:
 
 @dataclass(frozen=True)
 class Projections:
-    """Images at angles: one image, the central row of all, and an unprocessed image where one was kept."""
+    """Images at angles: one image, the central row of all, and where kept the unprocessed image or pattern of that tilt."""
 
     pixel_A: float
     unit: str
@@ -65,6 +65,7 @@ class Projections:
     image: np.ndarray
     central_rows: np.ndarray
     raw: np.ndarray | None
+    mean_pattern: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -195,6 +196,8 @@ def read_projections(path: Path) -> Projections | None:
     with reading_h5(path, "projections", "angles_deg") as file:
         images, tilts = file["projections"], file["angles_deg"][:, 1]
         shown = int(file.attrs.get("raw_index", _least_tilted(tilts)))
+        raw = file["raw"][:] if "raw" in file else None
+        patterns = _text(file.attrs.get("kind", "adf")) == "4dstem"
         return Projections(
             pixel_A=float(attribute(file, "pixel_A")),
             unit=_text(file.attrs.get("unit", "arbitrary unit")),
@@ -203,7 +206,8 @@ def read_projections(path: Path) -> Projections | None:
             shown=shown,
             image=images[shown],
             central_rows=images[:, images.shape[1] // 2, :],
-            raw=file["raw"][:] if "raw" in file else None,
+            raw=None if raw is None or patterns else raw,
+            mean_pattern=raw if patterns else None,
         )
 
 

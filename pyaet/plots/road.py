@@ -93,7 +93,9 @@ def _sinogram(axes: Axes, points: np.ndarray, weights: np.ndarray) -> None:
 
 def _volume(axes: Axes, points: np.ndarray, weights: np.ndarray) -> None:
     """Draw three nearly parallel slices of the density, one behind the other."""
-    slices = [_blobs(points[:, 1], points[:, 0], weights * np.exp(-((points[:, 2] - z) ** 2) / 2)) for z in (-3.5, 0.0, 3.5)]
+    slices = [
+        _blobs(points[:, 1], points[:, 0], weights * np.exp(-((points[:, 2] - z) ** 2) / 2)) for z in (-3.5, 0.0, 3.5)
+    ]
     _stack(axes, slices)
 
 
@@ -115,7 +117,9 @@ def _ring(axes: Axes, points: np.ndarray, names: list[str], bonds: np.ndarray) -
 
 
 def _caption(axes: Axes, name: str, method: str) -> None:
-    axes.text(0.5, -0.05, name, transform=axes.transAxes, ha="center", va="top", fontsize=10.5, color=INK, fontweight="bold")
+    axes.text(
+        0.5, -0.05, name, transform=axes.transAxes, ha="center", va="top", fontsize=10.5, color=INK, fontweight="bold"
+    )
     axes.text(0.5, -0.19, method, transform=axes.transAxes, ha="center", va="top", fontsize=8.5, color=MUTED)
 
 
@@ -139,14 +143,16 @@ def draw_road() -> Figure:
     figure = new_figure(3.3, 13.2)
     figure.set_layout_engine("none")
     figure.set_facecolor("white")
-    wide, tall, pitch, first, low = 0.111, 0.444, 0.158, 0.213, 0.31
+    wide, tall, pitch, first, low = 0.111, 0.444, 0.1655, 0.213, 0.31
 
     pattern, adf = _panel(figure, 0.02, 0.615, 0.085, 0.34), _panel(figure, 0.02, 0.115, 0.085, 0.34)
     _picture(pattern, _pattern(points, weights), (0.03, 0.03), 0.94)
     noisy = np.random.default_rng(1).poisson(6 * _image(points, weights, 20.0) + 1)[::2, ::2]
     _picture(adf, noisy, (0.03, 0.03), 0.94)
     for axes, text in ((pattern, "4D-STEM tilt series"), (adf, "ADF-STEM tilt series")):
-        axes.text(0.5, -0.03, text, transform=axes.transAxes, ha="center", va="top", fontsize=9, color=INK, fontweight="bold")
+        axes.text(
+            0.5, -0.03, text, transform=axes.transAxes, ha="center", va="top", fontsize=9, color=INK, fontweight="bold"
+        )
     _arrow(figure, (0.111, 0.755), (first - 0.004, 0.62), -0.12)
     _arrow(figure, (0.111, 0.315), (first - 0.004, 0.46), 0.12)
     figure.text(0.163, 0.765, "ptychography", ha="center", fontsize=8.5, color=MUTED)

@@ -52,7 +52,9 @@ def draw_bond_lengths(lengths_A: Curves, truth_A: Curves | None = None, *, bins:
     axes = figure.subplots()
     edges = _length_edges([*found.values(), *known.values()], bins).tolist()
     for pair, colour in pair_colours(list(found)).items():
-        axes.hist(found[pair], bins=edges, color=colour, alpha=0.6, label=f"{pair}, median {np.median(found[pair]):.2f} Å")
+        axes.hist(
+            found[pair], bins=edges, color=colour, alpha=0.6, label=f"{pair}, median {np.median(found[pair]):.2f} Å"
+        )
         if pair in known:
             axes.hist(known[pair], bins=edges, histtype="step", color=INK, linewidth=1.0, label=f"{pair}, truth")
     axes.set_xlabel("bond length (Å)")

@@ -118,7 +118,12 @@ def signed(value: float, digits: int = 0) -> str:
 
 
 def add_scale_bar(
-    axes: Axes, extent: float, *, label: Callable[[float], str] = length_label, share: float = 0.28, colour: str = "#ffffff"
+    axes: Axes,
+    extent: float,
+    *,
+    label: Callable[[float], str] = length_label,
+    share: float = 0.28,
+    colour: str = "#ffffff",
 ) -> float:
     """Draw a scale bar at the lower left of an image whose x axis is in the bar's unit; return the bar's length.
 
@@ -132,7 +137,7 @@ def add_scale_bar(
         [withStroke(linewidth=width, foreground="#000000", alpha=0.45)] if light else [] for width in (3.4, 1.6)
     )
     axes.plot([left, left + length], [0.055, 0.055], transform=transform, color=colour, linewidth=2.2,
-              solid_capstyle="butt", path_effects=outline, gid="scale-bar")  # fmt: skip
+              solid_capstyle="butt", path_effects=outline, label="_scale bar")  # fmt: skip
     axes.text(left + length / 2, 0.085, label(length), transform=transform, color=colour, ha="center", va="bottom",
               fontsize=7.5, path_effects=halo)  # fmt: skip
     return length
@@ -141,9 +146,11 @@ def add_scale_bar(
 def add_colour_bar(axes: Axes, mappable: ScalarMappable, label: str, **options: Any) -> None:
     """Draw a thin colour bar named `label` (quantity and unit) beside the axes."""
     settings = {"shrink": 0.82, "aspect": 26, "pad": 0.02} | options
-    bar = axes.get_figure(root=True).colorbar(mappable, ax=axes, **settings)  # type: ignore[union-attr]
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    bar = figure.colorbar(mappable, ax=axes, **settings)
     bar.set_label(label, color=INK)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     if bar.solids is not None:  # 256 vector quadrilaterals otherwise
         bar.solids.set_rasterized(True)
 
@@ -162,6 +169,12 @@ def _colour_distance(a: str, b: str) -> float:
     return float(np.sqrt(np.sum(np.array([2 + mean_red, 4, 3 - mean_red]) * (first - second) ** 2)))
 
 
+def hex_of(rgb: np.ndarray) -> str:
+    """Return the "#rrggbb" of a colour (3,) in 0 to 1."""
+    red, green, blue = rgb.tolist()
+    return to_hex((red, green, blue))
+
+
 def _traditional_colour(symbol: str) -> str:
     if symbol in ELEMENT_COLOURS:
         return ELEMENT_COLOURS[symbol]
@@ -170,7 +183,7 @@ def _traditional_colour(symbol: str) -> str:
 
     rgb = np.asarray(jmol_colors[atomic_numbers.get(symbol, 0)], dtype=float)
     luminance = float(rgb @ [0.2126, 0.7152, 0.0722])
-    return to_hex(rgb * min(1.0, 0.62 / max(luminance, 1e-6)))
+    return hex_of(rgb * min(1.0, 0.62 / max(luminance, 1e-6)))
 
 
 def element_colours(symbols: Sequence[str]) -> dict[str, str]:

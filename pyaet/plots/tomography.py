@@ -9,7 +9,17 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from pyaet.plots.images import MAX_SIDE, robust_range, show_image
-from pyaet.plots.style import INK, INTENSITY_MAP, MUTED, SERIES, add_colour_bar, add_scale_bar, new_figure, signed, styled
+from pyaet.plots.style import (
+    INK,
+    INTENSITY_MAP,
+    MUTED,
+    SERIES,
+    add_colour_bar,
+    add_scale_bar,
+    new_figure,
+    signed,
+    styled,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,7 +57,9 @@ def draw_alignment(
     return figure
 
 
-def _show_sinogram(axes: Axes, rows: np.ndarray, tilts_deg: np.ndarray, pixel_A: float, title: str, unit: str | None) -> None:
+def _show_sinogram(
+    axes: Axes, rows: np.ndarray, tilts_deg: np.ndarray, pixel_A: float, title: str, unit: str | None
+) -> None:
     order = np.argsort(tilts_deg, kind="stable")
     step = max(1, -(-rows.shape[1] // (2 * MAX_SIDE)))
     width = rows.shape[1] * pixel_A
@@ -67,7 +79,11 @@ def _show_sinogram(axes: Axes, rows: np.ndarray, tilts_deg: np.ndarray, pixel_A:
 
 @styled
 def draw_sinograms(
-    rows: Sequence[np.ndarray], tilts_deg: Sequence[np.ndarray], pixels_A: Sequence[float], titles: Sequence[str], unit: str
+    rows: Sequence[np.ndarray],
+    tilts_deg: Sequence[np.ndarray],
+    pixels_A: Sequence[float],
+    titles: Sequence[str],
+    unit: str,
 ) -> Figure:
     """Return sinograms (n, x) of one image row, tilts sorted by angle from top to bottom, one panel each."""
     figure = new_figure(3.3)

@@ -9,7 +9,8 @@ from typing import Any
 
 _UNITS = (
     ("_e_per_A2", "e⁻/Å²"), ("_per_A", "Å⁻¹"), ("_mrad", "mrad"), ("_rad", "rad"), ("_deg", "°"), ("_pm", "pm"), ("_nm", "nm"),
-    ("_px", "px"), ("_eV", "eV"), ("_percent", "%"), ("_bytes", "bytes"), ("_A", "Å"), ("_s", "s"),
+    ("_px", "px"), ("_eV", "eV"), ("_percent", "%"), ("_bytes", "bytes"),
+    ("_voxels", "voxels"), ("_A", "Å"), ("_s", "s"),
 )  # fmt: skip
 _NAMES = {"seconds": "time", "r_factor": "R-factor", "f1": "F1", "rmsd": "RMSD"}
 _LONGEST_LIST = 12
@@ -66,6 +67,8 @@ def quantity(key: str, value: Any) -> tuple[str, str]:
         if key.endswith(suffix) and value is not None and not isinstance(value, str):
             stem = key.removesuffix(suffix)
             gap = "" if unit == "°" else " "
+            if unit in ("px", "voxels") and isinstance(value, (list, tuple)):
+                return _NAMES.get(stem, stem.replace("_", " ")), f"{' × '.join(map(number, value))} {unit}"
             return _NAMES.get(stem, stem.replace("_", " ")), f"{number(value)}{gap}{unit}"
     return _NAMES.get(key, key.replace("_", " ")), number(value)
 

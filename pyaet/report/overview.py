@@ -8,7 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from pyaet.plots.results import Model, missing_stages, read_json, read_model, read_projections, read_volume, stages_of
+from pyaet.plots.results import (
+    Model,
+    missing_stages,
+    read_json,
+    read_model,
+    read_projections,
+    read_volume,
+    run_kind,
+    stages_of,
+)
 from pyaet.plots.style import signed
 from pyaet.report.html import Section, card, cards, duration, notice, number, share, table
 
@@ -32,7 +41,13 @@ def _score_cards(score: Mapping[str, Any]) -> list[str]:
 def _sigma_card(model: Model) -> list[str]:
     if model.sigma_A is None or not np.isfinite(model.sigma_A).any():
         return []
-    return [card("Median error bar", f"{100 * np.nanmedian(model.sigma_A):.1f} pm", "of one coordinate, from the counts alone")]
+    return [
+        card(
+            "Median error bar",
+            f"{100 * np.nanmedian(model.sigma_A):.1f} pm",
+            "of one coordinate, noise of the images alone",
+        )
+    ]
 
 
 def headline(directory: Path, summary: Mapping[str, Any]) -> list[str]:
@@ -49,7 +64,10 @@ def headline(directory: Path, summary: Mapping[str, Any]) -> list[str]:
     if tilts is not None:
         angles = f"{signed(tilts.tilts_deg.min())}° to {signed(tilts.tilts_deg.max())}°"
         items.append(card("Tilts", f"{len(tilts.tilts_deg)}", f"{angles}, pixel {tilts.pixel_A:.3g} Å"))
-    seconds = [numbers["seconds"] for numbers in summary.get("stages", {}).values() if "seconds" in numbers]
+    road = {stage for stage, _ in stages_of(run_kind(directory, dict(summary)))}
+    seconds = [
+        told["seconds"] for stage, told in summary.get("stages", {}).items() if stage in road and "seconds" in told
+    ]
     if seconds:
         items.append(card("Total time", duration(sum(seconds)), f"on {summary.get('device', 'unknown device')}"))
     return items
@@ -125,7 +143,12 @@ def provenance_section(directory: Path, summary: Mapping[str, Any]) -> Section:
     facts += [(name, str(version)) for name, version in summary.get("versions", {}).items()]
     if summary:
         pieces.append(table((), facts, "Versions"))
-    return Section("plan", "Plan and versions", "What was asked for, and what computed it: enough to repeat the run.", tuple(pieces))
+    return Section(
+        "plan",
+        "Plan and versions",
+        "What was asked for, and what computed it: enough to repeat the run.",
+        tuple(pieces),
+    )
 
 
 def read_summary(directory: Path) -> dict[str, Any]:

@@ -25,7 +25,9 @@ def _guarded(anchor: str, title: str, make: Callable[[], Section | None]) -> Sec
         return make()
     except (InputError, KeyError, ValueError, IndexError, TypeError, OSError) as error:
         log.warning("report: section %s could not be drawn: %s", anchor, error)
-        return Section(anchor, title, "", (notice(f"This section could not be drawn: {type(error).__name__}: {error}"),))
+        return Section(
+            anchor, title, "", (notice(f"This section could not be drawn: {type(error).__name__}: {error}"),)
+        )
 
 
 def collect(directory: Path) -> list[Section]:
@@ -71,9 +73,15 @@ def _subtitle(directory: Path) -> str:
         summary = overview.read_summary(directory)
     except InputError:
         return ""
-    kind = {"4dstem": "4D-STEM ptychographic tomography", "adf": "ADF-STEM tomography"}.get(run_kind(directory, summary), "")
+    kind = {"4dstem": "4D-STEM ptychographic tomography", "adf": "ADF-STEM tomography"}.get(
+        run_kind(directory, summary), ""
+    )
     version = f"pyaet {summary['pyaet_version']}" if summary.get("pyaet_version") else ""
-    return " · ".join(text for text in (kind, str(summary.get("created", "")), version) if text)
+    return " · ".join(
+        text
+        for text in (kind, str(summary.get("created", "")).replace("T", " ").replace("+00:00", " UTC"), version)
+        if text
+    )
 
 
 def write_page(directory: Path) -> Path:

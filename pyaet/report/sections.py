@@ -16,8 +16,8 @@ from pyaet.plots.results import (
     read_ptychography,
     read_volume,
 )
-from pyaet.report.html import Section, duration, numbers_table, picture
 from pyaet.plots.style import signed
+from pyaet.report.html import Section, duration, numbers_table, picture
 from pyaet.report.svg import figure_svg
 
 if TYPE_CHECKING:
@@ -30,8 +30,10 @@ def shown(figure: Figure, name: str, description: str, caption: str = "") -> str
 
 
 def stage_numbers(summary: Mapping[str, Any], stage: str, extra: Mapping[str, Any] | None = None) -> str:
-    """Return the table of a stage: what the artifact itself tells, then the numbers of the summary."""
-    return numbers_table(dict(extra or {}) | summary.get("stages", {}).get(stage, {}))
+    """Return the table of a stage: what the artifact itself tells, put right by the numbers of the summary."""
+    told = {k: v for k, v in summary.get("stages", {}).get(stage, {}).items() if k != "warnings"}
+    seconds = {"seconds": told.pop("seconds")} if "seconds" in told else {}
+    return numbers_table(dict(extra or {}) | told | seconds)
 
 
 def _before_after(projections: Projections, directory: Path) -> tuple[Figure, str]:
@@ -39,16 +41,19 @@ def _before_after(projections: Projections, directory: Path) -> tuple[Figure, st
     made = read_ptychography(directory)
     if projections.raw is not None:
         titles = (f"unprocessed, {tilt}", f"projection, {tilt}")
-        raw_unit = "phase (rad)" if projections.unit == "rad" else "counts"
         figure = images.draw_before_after(projections.raw, projections.image, projections.pixel_A, unit_label(projections.unit),
-                                          titles, raw_unit)  # fmt: skip
+                                          titles, "counts")  # fmt: skip
         return figure, "The same tilt before and after conditioning, each with its own colour scale."
-    if made is not None and made.mean_pattern is not None:
+    pattern = projections.mean_pattern if made is None or made.mean_pattern is None else made.mean_pattern
+    if pattern is not None:
+        detector = None if made is None else made.detector_pixel_per_A
         titles = ("mean diffraction pattern, logarithmic", f"projection, {tilt}")
-        figure = images.draw_pattern_and_projection(made.mean_pattern, projections.image, projections.pixel_A,
-                                                    unit_label(projections.unit), titles, made.detector_pixel_per_A)  # fmt: skip
+        figure = images.draw_pattern_and_projection(pattern, projections.image, projections.pixel_A,
+                                                    unit_label(projections.unit), titles, detector)  # fmt: skip
         return figure, "Left: the average of all patterns of one tilt. Right: the phase projection computed from them."
-    figure = images.draw_images([projections.image], projections.pixel_A, [f"projection, {tilt}"], unit_label(projections.unit))
+    figure = images.draw_images(
+        [projections.image], projections.pixel_A, [f"projection, {tilt}"], unit_label(projections.unit)
+    )
     return figure, ""
 
 
@@ -86,7 +91,7 @@ def ptychography_section(directory: Path, summary: Mapping[str, Any]) -> Section
         return None
     least = float(np.abs(made.tilts_deg).min())
     extra = {
-        "tilts reconstructed": len(made.tilts_deg),
+        "tilts": len(made.tilts_deg),
         "slices": made.object_shape[0],
         "probe modes": made.probe.shape[0],
         "pixel_A": made.pixel_A,
@@ -115,10 +120,10 @@ def alignment_section(directory: Path, summary: Mapping[str, Any]) -> Section | 
     if found is None or aligned is None:
         return None
     extra = {
-        "largest shift_A": float(np.abs(found.shifts_A).max()),
+        "shift_max_A": float(np.abs(found.shifts_A).max()),
         "shift spread along y_A": float(found.shifts_A[:, 0].std()),
         "shift spread along x_A": float(found.shifts_A[:, 1].std()),
-        "spread of scales_percent": 100 * float(found.scales.std() / found.scales.mean()),
+        "scale_spread": float(found.scales.std()),
     }
     sentence = (
         "How far each image was moved, and how its brightness was brought to the common one. Good: shifts that scatter or drift "
@@ -156,7 +161,7 @@ def volume_section(directory: Path, summary: Mapping[str, Any]) -> Section | Non
     if volume is None:
         return None
     extra = {
-        "volume": " × ".join(str(n) for n in volume.shape) + " voxels (z, y, x)",
+        "volume_voxels": list(volume.shape),
         "voxel_A": volume.voxel_A,
     }
     pieces = [shown(tomography.draw_slices(volume.slices, volume.voxel_A), "slices", "Three central slices of the volume",

@@ -10,6 +10,7 @@ import numpy as np
 
 from pyaet.plots import atoms as plots
 from pyaet.plots import structure
+from pyaet.plots.atoms_3d import atoms_in_3d
 from pyaet.plots.results import bonds_of, read_candidates, read_json, read_model
 from pyaet.report.html import Section, numbers_table, table
 from pyaet.report.sections import shown, stage_numbers
@@ -21,8 +22,11 @@ def candidates_section(directory: Path, summary: Mapping[str, Any]) -> Section |
     found = read_candidates(directory / "candidates.h5")
     if found is None or found.intensity.size == 0:
         return None
-    extra: dict[str, Any] = {"candidates": int(found.intensity.size), "rejected as non-atoms": int(np.sum(found.label < 0))}
-    extra |= {f"taken for {symbol}": int(np.sum(found.label == k)) for k, symbol in enumerate(found.elements)}
+    extra: dict[str, Any] = {
+        "candidates": int(found.intensity.size),
+        "rejected": int(np.sum(found.label < 0)),
+    }
+    extra["atoms"] = {symbol: int(np.sum(found.label == k)) for k, symbol in enumerate(found.elements)}
     sentence = (
         "The intensity of every candidate site and the class it was put in. Good: humps that stand apart with the boundaries in "
         "the valleys between them; bad: one broad hump cut by a boundary, where names of elements are a matter of chance."
@@ -45,19 +49,21 @@ def atoms_section(directory: Path) -> Section | None:
     known = read_model(directory / "truth.extxyz")
     truth = (known.positions_A, known.symbols) if known is not None and len(known.symbols) >= MIN_DRAWN else None
     bonds = bonds_of(read_json(directory / "rings.json"), len(model.symbols))
-    turning = plots.atoms_in_3d(model.positions_A, model.symbols, bonds, sigma_A=model.sigma_A,
+    turning = atoms_in_3d(model.positions_A, model.symbols, bonds, sigma_A=model.sigma_A,
                                 species_probability=model.species_probability, truth=truth)  # fmt: skip
     still = plots.draw_atoms(model.positions_A, model.symbols, bonds, truth)
     size = np.ptp(model.positions_A, axis=0) / 10
     numbers: dict[str, Any] = {f"{symbol} atoms": n for symbol, n in model.counts().items()}
-    numbers |= {"extent": " × ".join(f"{v:.2f}" for v in size) + " nm (x, y, z)", "bonds": len(bonds)}
+    numbers |= {"extent": " × ".join(f"{v:.2f}" for v in size) + " nm", "bonds": len(bonds)}
     sentence = (
         "The atoms found, to be turned with the mouse; point at one for its species, index, error bar and probability. Good: an "
         "even filling with a closed surface; bad: holes, layers missing along z, pairs of atoms on top of each other."
     )
     if truth is not None:
         sentence += " A click on “truth” in the legend lays the known atoms over the found ones."
-    holder = '<figure class="turning"><div id="atoms-3d" role="img" aria-label="Atoms in 3D, can be turned"></div></figure>'
+    holder = (
+        '<figure class="turning"><div id="atoms-3d" role="img" aria-label="Atoms in 3D, can be turned"></div></figure>'
+    )
     data = f'<script type="application/json" id="atoms-data">{_script_json(str(turning.to_json()))}</script>'
     pieces = (holder, data, shown(still, "still", "Still views of the atoms", "Still views; farther atoms are paler."),
               numbers_table(numbers))  # fmt: skip
@@ -117,17 +123,27 @@ def structure_section(directory: Path, summary: Mapping[str, Any]) -> Section | 
     if not found:
         return None
     pieces = []
-    curves, sizes, true_sizes = _curves(found.get("pair_distribution")), _sizes(found.get("sizes")), _sizes(found.get("truth_sizes"))
+    curves, sizes, true_sizes = (
+        _curves(found.get("pair_distribution")),
+        _sizes(found.get("sizes")),
+        _sizes(found.get("truth_sizes")),
+    )
     lengths = found.get("bond_lengths_A", {})
     if curves is not None:
         figure = structure.draw_pair_distribution(*curves, _curves(found.get("truth_pair_distribution")))
-        pieces.append(shown(figure, "gofr", "Pair distribution functions", "Pair distribution g(r); 1 is a random filling."))
+        pieces.append(
+            shown(figure, "gofr", "Pair distribution functions", "Pair distribution g(r); 1 is a random filling.")
+        )
     if any(len(values) for values in lengths.values()):
         figure = structure.draw_bond_lengths(lengths, found.get("truth_bond_lengths_A"))
         pieces.append(shown(figure, "bondlengths", "Histogram of bond lengths", "Bond lengths."))
-    if sizes:
+    if sizes or true_sizes:
         figure = structure.draw_ring_sizes(sizes, true_sizes)
-        pieces.append(shown(figure, "ringsizes", "Histogram of ring sizes", f"Rings, definition “{found.get('definition', '?')}”."))
+        pieces.append(
+            shown(
+                figure, "ringsizes", "Histogram of ring sizes", f"Rings, definition “{found.get('definition', '?')}”."
+            )
+        )
         pieces.append(_ring_table(sizes, true_sizes))
     pieces += [_bond_table(lengths), stage_numbers(summary, "rings")]
     sentence = (
@@ -141,4 +157,3 @@ def structure_section(directory: Path, summary: Mapping[str, Any]) -> Section | 
 def has_turning_view(sections: list[Section]) -> bool:
     """Return whether a section of the page needs the script that turns atoms."""
     return any('id="atoms-data"' in piece for section in sections for piece in section.pieces)
-

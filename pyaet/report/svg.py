@@ -57,6 +57,7 @@ def figure_svg(figure: Figure, name: str, description: str) -> str:
                        pad_inches=0.02)  # fmt: skip
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
+    text = re.sub(r' id="image[0-9a-f]+"', "", text)  # two equal images would share one
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r"<style type=\"text/css\">.*?</style>", "", text, flags=re.DOTALL)
     text = _PNG.sub(_smaller_png, text)
@@ -64,6 +65,8 @@ def figure_svg(figure: Figure, name: str, description: str) -> str:
         text = text.replace(colour, f"var({variable})")
     text = re.sub(r"font-family: [^;\"]*", "font-family: var(--sans)", text)
     width_pt = float(re.search(r'width="([\d.]+)pt"', text).group(1))  # type: ignore[union-attr]
-    head = f'<svg role="img" aria-label="{escape(description, quote=True)}" style="max-width:{PX_PER_PT * width_pt:.0f}px"'
+    head = (
+        f'<svg role="img" aria-label="{escape(description, quote=True)}" style="max-width:{PX_PER_PT * width_pt:.0f}px"'
+    )
     text = re.sub(r' (width|height)="[\d.]+pt"', "", text, count=2).replace("<svg", head, 1)
     return _unique_ids(text, f"{name}-").strip()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -141,7 +140,7 @@ def _statistics(atoms: Atoms, found: Network) -> dict[str, Any]:
     return {"bond_lengths_A": lengths, "pair_distribution": {"r_A": np.round(pairs.r_A, 5), "g": g}}
 
 
-def _coordination(atoms: Atoms, bonds: Sequence[Any]) -> dict[str, float]:
-    degree = np.bincount(np.asarray(bonds, dtype=int).ravel(), minlength=len(atoms))
+def _coordination(atoms: Atoms, bonds: np.ndarray) -> dict[str, float]:
+    degree = np.bincount(bonds.ravel(), minlength=len(atoms))
     symbols = np.array(atoms.symbols)
     return {element: float(degree[symbols == element].mean()) for element in atoms.elements}

@@ -40,7 +40,9 @@ def silica_sphere(radius_A: float, rng: np.random.Generator) -> tuple[np.ndarray
     return positions, names.tolist(), bonds
 
 
-def render(points: np.ndarray, weights: np.ndarray, shape: tuple[int, int], pixel_A: float, width_A: float = 0.45) -> np.ndarray:
+def render(
+    points: np.ndarray, weights: np.ndarray, shape: tuple[int, int], pixel_A: float, width_A: float = 0.45
+) -> np.ndarray:
     """Add up one Gaussian blob per point (y, x) in Å about index n // 2."""
     y, x = ((np.arange(n) - n // 2) * pixel_A for n in shape)
     rows = np.exp(-((y[:, None] - points[:, 0]) ** 2) / (2 * width_A**2)) * weights
@@ -50,7 +52,9 @@ def render(points: np.ndarray, weights: np.ndarray, shape: tuple[int, int], pixe
 class Run:
     """A made-up run: a silica ball and everything a run directory would hold of it."""
 
-    def __init__(self, directory: Path, *, kind: str = "4dstem", radius_A: float = 9.0, side: int = 96, tilts: int = 13) -> None:
+    def __init__(
+        self, directory: Path, *, kind: str = "4dstem", radius_A: float = 9.0, side: int = 96, tilts: int = 13
+    ) -> None:
         self.directory, self.kind, self.side, self.pixel_A = directory, kind, side, 2.6 * radius_A / side
         self.rng = np.random.default_rng(3)
         self.positions, self.symbols, self.bonds = silica_sphere(radius_A, self.rng)
@@ -75,7 +79,9 @@ class Run:
         n = 48
         q = np.hypot(*np.meshgrid(*[np.fft.fftfreq(n)] * 2))
         aperture = (q < 0.12) * np.exp(900j * q**2)
-        probe = np.stack([np.fft.fftshift(np.fft.ifft2(aperture)), 0.2 * np.fft.fftshift(np.fft.ifft2(aperture * np.sign(q - 0.06)))])
+        probe = np.stack(
+            [np.fft.fftshift(np.fft.ifft2(aperture)), 0.2 * np.fft.fftshift(np.fft.ifft2(aperture * np.sign(q - 0.06)))]
+        )
         pattern = np.fft.fftshift(np.maximum(q < 0.12, 0.01 * np.exp(-8 * q))) * 40
         for k, (tilt, image) in enumerate(zip(self.tilts, self._images(), strict=True)):
             with h5py.File(self.directory / "ptychography" / f"tilt_{k:03d}.h5", "w") as file:
@@ -95,7 +101,10 @@ class Run:
             file["projections"] = np.stack([np.roll(i, s, axis=1) for i, s in zip(images, shifts, strict=True)])
             file["angles_deg"] = self._angles()
             file.attrs.update(pixel_A=self.pixel_A, unit="rad" if self.kind == "4dstem" else "electrons")
-            if self.kind == "adf":
+            file.attrs["kind"] = self.kind
+            if self.kind == "4dstem":
+                file["raw"] = np.full((16, 16), 7.0, np.float32)
+            else:
                 file["raw"] = self.rng.poisson(images[2] * 60 + 1).astype(np.float32)
                 file.attrs["raw_index"] = 2
 
@@ -140,11 +149,16 @@ class Run:
         self._write_atoms("atoms.extxyz", self.positions, per_atom=True)
 
     def truth(self) -> None:
-        self._write_atoms("truth.extxyz", self.positions + self.rng.normal(0, 0.05, self.positions.shape), per_atom=False)
+        self._write_atoms(
+            "truth.extxyz", self.positions + self.rng.normal(0, 0.05, self.positions.shape), per_atom=False
+        )
 
     def rings(self) -> None:
         r = np.arange(0.05, 8, 0.05)
-        g = {pair: (1 + 6 * np.exp(-((r - d) ** 2) / 0.02)) * (r > d - 0.3) for pair, d in [("O-O", 2.6), ("O-Si", 1.6), ("Si-Si", 3.1)]}
+        g = {
+            pair: (1 + 6 * np.exp(-((r - d) ** 2) / 0.02)) * (r > d - 0.3)
+            for pair, d in [("O-O", 2.6), ("O-Si", 1.6), ("Si-Si", 3.1)]
+        }
         lengths = np.linalg.norm(np.diff(self.positions[self.bonds], axis=1)[:, 0], axis=1)
         record: dict[str, Any] = {
             "definition": "primitive", "bonds": self.bonds.tolist(), "sizes": {"10": 12, "12": 181, "14": 7}, "rings": [],
@@ -155,8 +169,17 @@ class Run:
         (self.directory / "rings.json").write_text(json.dumps(record))
 
     def summary(self) -> None:
-        names = ("ptychography" if self.kind == "4dstem" else "adf", "alignment", "tomography", "tracing", "refinement", "rings")
+        names = (
+            "ptychography" if self.kind == "4dstem" else "adf",
+            "alignment",
+            "tomography",
+            "tracing",
+            "refinement",
+            "rings",
+        )
         stages: dict[str, dict[str, Any]] = {name: {"seconds": 10.0 + k} for k, name in enumerate(names)}
+        stages["adf" if self.kind == "adf" else "ptychography"] |= {"image_px": [96, 96], "warnings": ["told above"]}
+        stages["simulation"] = {"seconds": 1000.0}
         stages["refinement"] |= {"median_sigma_pm": 8.765, "log_likelihood": -12345.5}
         elements = {s: {"truth": 90, "found": 88, "right": 87, "rmsd_pm": 4.321} for s in ("O", "Si")}
         record = {
@@ -171,6 +194,229 @@ class Run:
     def finish(self) -> Path:
         if self.kind == "4dstem":
             self.ptychography()
-        for write in (self.projections, self.aligned, self.volume, self.candidates, self.atoms, self.truth, self.rings, self.summary):
+        for write in (
+            self.projections,
+            self.aligned,
+            self.volume,
+            self.candidates,
+            self.atoms,
+            self.truth,
+            self.rings,
+            self.summary,
+        ):
             write()
         return self.directory
+
+
+class Page(HTMLParser):
+    """Collect what a browser would load, the anchors, and the text; fail on elements that are not closed in order."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.loads: list[str] = []
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.words: list[str] = []
+        self.source = path.read_text(encoding="utf-8")
+        self.feed(self.source)
+        self.close()
+        self.text = " ".join(self.words)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+        for name, value in attrs:
+            if name in ("src", "href", "xlink:href", "srcset", "data", "action", "poster"):
+                (self.links if tag == "a" else self.loads).append(value or "")
+            if name == "id":
+                self.ids.append(value or "")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        self.handle_endtag(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] not in ("script", "style"):
+            self.words.append(data.strip())
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    return Page(write_report(Run(tmp_path_factory.mktemp("full") / "silica").finish()))
+
+
+def test_full_report_has_all_sections_in_the_order_of_the_road(full: Page) -> None:
+    expected = ["overview", "warnings", "input", "ptychography", "alignment", "sinogram", "volume", "candidates", "atoms", "errors",
+                "structure", "plan"]  # fmt: skip
+    assert re.findall(r'<section id="(\w+)">', full.source) == expected
+    assert full.links == [f"#{name}" for name in expected]
+    assert "could not be drawn" not in full.text
+    assert "Missing stages" not in full.text
+
+
+def test_html_is_closed_and_identifiers_are_unique(full: Page) -> None:
+    assert full.open == []
+    assert len(full.ids) == len(set(full.ids)) > 100
+
+
+def test_report_loads_nothing_from_any_host(full: Page) -> None:
+    assert all(reference.startswith(("#", "data:")) for reference in full.loads), full.loads
+    styles = " ".join(re.findall(r"<style>(.*?)</style>", full.source, re.DOTALL))
+    assert "url(" not in styles and "@import" not in styles
+    assert not re.search(r"url\((?!#)", re.sub(r"<script.*?</script>", "", full.source, flags=re.DOTALL))
+
+
+def test_numbers_of_the_summary_appear(full: Page) -> None:
+    expected = (
+        "98.2 %",
+        "99.7 %",
+        "6.5 pm",
+        "0.9965",
+        "284",
+        "4.321",
+        "8.765 pm",
+        "96 × 96 px",
+        "1 min 15 s",
+        "0.083",
+        "9.8.7",
+        "1.17.0",
+        "cutoff 1 Å",
+    )
+    for text in expected:
+        assert text in full.text, text
+    silica = silica_sphere(9.0, np.random.default_rng(3))[1]
+    assert f"{silica.count('O')} O · {silica.count('Si')} Si" in full.text
+
+
+def test_text_of_the_run_is_escaped(full: Page) -> None:
+    assert "tilt 7 is <darker> than its neighbours" in full.text
+    assert "told above" not in full.text
+    assert "<darker>" not in full.source and "<secret>" not in full.source
+
+
+def test_turning_view_holds_every_atom_and_bond(full: Page) -> None:
+    data = re.search(r'id="atoms-data">(.*?)</script>', full.source, re.DOTALL)
+    assert data is not None
+    traces = json.loads(data.group(1))["data"]
+    names = [trace["name"] for trace in traces]
+    _, symbols, bonds = silica_sphere(9.0, np.random.default_rng(3))
+    assert names == [f"bonds ({len(bonds)})", f"O ({symbols.count('O')})", f"Si ({symbols.count('Si')})", "truth"]
+    assert full.source.count("plotly.js v") == 1
+    assert len(full.source) < 9e6
+
+
+def test_pictures_follow_light_and_dark(full: Page) -> None:
+    pictures = re.findall(r"<svg.*?</svg>", full.source, re.DOTALL)
+    drawn = [picture for picture in pictures if "aria-label" in picture]
+    assert len(drawn) == 14
+    assert all("var(--ink)" in picture and "#22303c" not in picture for picture in drawn)
+    assert "prefers-color-scheme: dark" in full.source
+
+
+def test_report_of_a_run_stopped_after_the_volume(tmp_path: Path) -> None:
+    run = Run(tmp_path / "half", kind="adf", side=48)
+    for write in (run.projections, run.aligned, run.volume):
+        write()
+    page = Page(write_report(run.directory))
+    assert "Missing stages: tracing (candidates.h5), refinement (atoms.extxyz), rings (rings.json)." in page.text
+    assert re.findall(r'<section id="(\w+)">', page.source) == [
+        "overview",
+        "warnings",
+        "input",
+        "alignment",
+        "sinogram",
+        "volume",
+        "plan",
+    ]
+    assert "unprocessed, tilt −48.0°" in page.text
+    assert len(page.source) < 2e6  # nothing to turn, so no script
+
+
+def test_report_of_an_empty_directory_names_every_stage(tmp_path: Path) -> None:
+    page = Page(write_report(tmp_path))
+    for stage in ("adf", "alignment", "tomography", "tracing", "refinement", "rings"):
+        assert re.search(rf"Missing stages:.*\b{stage} \(", page.text)
+
+
+def test_a_damaged_file_costs_only_its_own_section(tmp_path: Path) -> None:
+    run = Run(tmp_path / "bad", kind="adf", side=48)
+    run.projections()
+    run.aligned()
+    (run.directory / "volume.h5").write_bytes(b"not an HDF5 file")
+    page = Page(write_report(run.directory))
+    assert re.search(r"could not be drawn: InputError: .*volume\.h5: not a readable HDF5 file", page.text)
+    assert "along y (tilt axis)" in page.text
+
+
+def test_report_replaces_an_older_one_and_leaves_no_temporary_file(tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_text("old")
+    write_report(tmp_path)
+    assert (tmp_path / "report.html").read_text() != "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    with pytest.raises(InputError, match="no such directory"):
+        write_report(tmp_path / "absent")
+
+
+def test_results_read_only_what_is_drawn(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run", side=32, tilts=5)
+    run.ptychography()
+    run.projections()
+    run.volume()
+    made, series, volume = (read_ptychography(run.directory), read_projections(run.directory / "projections.h5"),
+                            read_volume(run.directory / "volume.h5"))  # fmt: skip
+    assert made is not None and series is not None and volume is not None
+    assert made.shown == (0, 2, 4)
+    assert made.wall_s == pytest.approx(5 * 14.5)
+    assert made.detector_pixel_per_A == pytest.approx(1 / (48 * run.pixel_A))
+    assert series.central_rows.shape == (5, 32)
+    assert series.raw is None and series.mean_pattern is not None and series.mean_pattern[0, 0] == 7
+    with h5py.File(run.directory / "volume.h5") as file:
+        whole = file["volume"][:]
+    for found, expected in zip(volume.slices, (whole[16], whole[:, 16], whole[:, :, 16]), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_kind_comes_from_the_summary_then_the_plan_then_the_folder(tmp_path: Path) -> None:
+    assert run_kind(tmp_path, {"kind": "4dstem"}) == "4dstem"
+    assert run_kind(tmp_path, {}) == "adf"
+    (tmp_path / "ptychography").mkdir()
+    assert run_kind(tmp_path, {}) == "4dstem"
+    (tmp_path / "plan.toml").write_text('[input]\nkind = "adf"\n')
+    assert run_kind(tmp_path, {}) == "adf"
+    assert missing_stages(tmp_path, "4dstem")[0] == ("ptychography", "projections.h5")
+
+
+def test_overview_of_a_run_has_five_panels_and_of_nothing_is_an_error(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run", side=32, tilts=5)
+    figure = draw_overview(run.finish())
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles[0] == "diffraction pattern" and titles[1] == "projection, 1 of 5 (0°)" and len(titles) == 5
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="found no result to draw"):
+        draw_overview(tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("rmsd_pm", 6.5432, ("RMSD", "6.543 pm")),
+        ("dose_e_per_A2", 1600, ("dose", "1600 e⁻/Å²")),
+        ("pixel_A", 0.195, ("pixel", "0.195 Å")),
+        ("largest tilt_deg", -70.0, ("largest tilt", "−70°")),
+        ("seconds", 250.4, ("time", "4 min 10 s")),
+        ("log_likelihood", None, ("log likelihood", "–")),
+        ("denoise", "bm3d", ("denoise", "bm3d")),
+    ],
+)
+def test_quantities_carry_the_unit_of_their_key(key: str, value: Any, expected: tuple[str, str]) -> None:
+    assert quantity(key, value) == expected
+
+
+def test_numbers_and_durations() -> None:
+    assert number(True) == "yes" and number([1, 2.5]) == "1, 2.5" and number(-3) == "−3"
+    assert duration(0.419) == "0.42 s" and duration(11100) == "3 h 05 min" and duration(59.97) == "60.0 s"

@@ -140,4 +140,4 @@ def test_published_counts_have_one_electron_of_background(shared: Path, dose, le
     assert least < result.backgrounds.mean() < most
     assert 0.45 < result.masks.mean() < 0.75
     totals = result.projections.sum(axis=(1, 2))
-    assert totals.std() / totals.mean() < 0.08
+    assert totals.std() / totals.mean() < 0.06

@@ -8,6 +8,7 @@ import pytest
 from tomo.background import (
     check_masks,
     constant_background,
+    constant_backgrounds,
     fill_harmonic,
     is_uneven,
     laplace_background,
@@ -44,6 +45,12 @@ def test_mask_ignores_dust_and_fills_holes():
     assert not mask[:10, :10].any()
 
 
+def test_mask_finds_a_ball_on_a_slope_as_high_as_itself(rng):
+    mask = particle_mask(rng.poisson(8 + 0.08 * X + 8 * ball(40)))
+    assert mask[RADIUS < 38].mean() > 0.99
+    assert mask[RADIUS > 58].mean() < 0.01
+
+
 def test_mask_margin_leaves_surroundings():
     mask = particle_mask(np.where(RADIUS <= 58, 5.0, 1.0), smooth_px=1.0, grow_px=60.0)
     assert 0.05 < 1 - mask.mean() < 0.15
@@ -55,12 +62,23 @@ def test_constant_background_is_the_level_despite_tails_and_hot_pixels(rng):
     image[0, :6] = 1e4
     mask = RADIUS < 44
     assert image[~mask].mean() > 1.2
-    assert constant_background(image, mask) == pytest.approx(1.0, abs=0.07)
+    assert constant_background(image, mask)[0] == pytest.approx(1.0, abs=0.07)
 
 
 def test_constant_background_of_pure_noise_is_unbiased(rng):
-    levels = [constant_background(rng.poisson(1.0, X.shape), RADIUS < 45) for _ in range(30)]
-    assert np.mean(levels) == pytest.approx(1.0, abs=0.012)
+    levels = np.array([constant_background(rng.poisson(1.0, X.shape), RADIUS < 45) for _ in range(40)])
+    assert levels[:, 0].mean() == pytest.approx(1.0, abs=0.01)
+    assert levels[:, 0].std() == pytest.approx(levels[:, 1].mean(), rel=0.4)
+
+
+def test_levels_that_agree_are_pooled_and_levels_that_differ_kept(rng):
+    masks = np.repeat((RADIUS < 45)[None], 30, axis=0)
+    same = constant_backgrounds(rng.poisson(1.0, (30, 128, 128)), masks)
+    assert np.abs(same - 1).max() < 0.012
+    drift = np.linspace(1, 3, 30)
+    different = constant_backgrounds(rng.poisson(drift[:, None, None], (30, 128, 128)), masks)
+    np.testing.assert_allclose(different, drift, atol=0.08)
+    assert constant_backgrounds(np.full((1, 128, 128), 2.0), masks[:1]) == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize(
@@ -90,6 +108,12 @@ def test_fill_obeys_the_maximum_principle(rng):
 def test_fill_without_a_boundary_is_refused():
     with pytest.raises(ValueError, match="covers the whole image"):
         fill_harmonic(np.zeros((8, 8)), np.ones((8, 8), bool))
+
+
+def test_laplace_background_of_a_noise_free_plane_is_the_plane():
+    plane = 4 + 0.03 * X - 0.02 * Y
+    found = laplace_background(plane + 10 * (RADIUS < 40), RADIUS < 45)
+    np.testing.assert_allclose(found, plane, atol=0.05)
 
 
 def test_laplace_background_finds_a_slope_under_a_noisy_particle(rng):

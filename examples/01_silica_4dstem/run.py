@@ -1,0 +1,11 @@
+"""Simulate a 4D-STEM tilt series of silica and run the whole road on it; results go to `silica-4dstem`."""
+
+from pathlib import Path
+
+import pyaet
+
+if __name__ == "__main__":
+    plan = pyaet.load_plan(Path(__file__).with_name("plan.toml"))
+    summary = pyaet.run_plan(plan, Path("silica-4dstem"))
+    print(summary["stages"]["rings"]["ring_sizes"])
+    print(summary["score"]["strict"])

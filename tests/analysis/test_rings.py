@@ -1,0 +1,264 @@
+"""Rings: known networks by hand, a second implementation on random graphs, the published lists ring for ring."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import networkx as nx
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from analysis import BondRule, alternating_share, bonds, rings, size_histogram
+
+DEFINITIONS = ["primitive", "king", "guttman", "mcb"]
+
+
+def of_graph(graph: nx.Graph, **options) -> list[tuple[int, ...]]:
+    graph = nx.convert_node_labels_to_integers(graph)
+    return rings(len(graph), np.array(list(graph.edges), dtype=int).reshape(-1, 2), **options)
+
+
+def canonical(ring) -> tuple[int, ...]:
+    """Smallest first, second < last: by trying all readings, unlike the search itself."""
+    n = len(ring)
+    return min(tuple(ring[(start + step * k) % n] for k in range(n)) for start in range(n) for step in (1, -1))
+
+
+def brute_force(graph: nx.Graph, definition: str, max_size: int) -> set[tuple[int, ...]]:
+    """The definitions word by word on all simple cycles."""
+    cycles = [canonical(cycle) for cycle in nx.simple_cycles(graph, length_bound=max_size)]
+    if definition == "primitive":
+        distance = dict(nx.all_pairs_shortest_path_length(graph))
+        return {
+            ring
+            for ring in cycles
+            if all(
+                distance[ring[i]][ring[j]] == min(j - i, len(ring) - j + i)
+                for i, j in combinations(range(len(ring)), 2)
+            )
+        }
+    size = 3 if definition == "king" else 2
+    shortest: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
+    for ring in sorted(cycles, key=len):
+        for i in range(len(ring)):
+            part = tuple(ring[(i + k) % len(ring)] for k in range(size))
+            known = shortest.setdefault(min(part, part[::-1]), [])
+            if not known or len(known[0]) == len(ring):
+                known.append(ring)
+    return {ring for group in shortest.values() for ring in group}
+
+
+@st.composite
+def graphs(draw) -> nx.Graph:
+    n = draw(st.integers(3, 11))
+    pairs = list(combinations(range(n), 2))
+    chosen = draw(st.lists(st.sampled_from(pairs), min_size=2, max_size=2 * n, unique=True))
+    graph = nx.Graph(chosen)
+    graph.add_nodes_from(range(n))
+    return graph
+
+
+@settings(max_examples=150, deadline=None)
+@given(graph=graphs(), definition=st.sampled_from(["primitive", "king", "guttman"]), max_size=st.integers(3, 11))
+def test_random_graphs_against_all_simple_cycles(graph, definition, max_size):
+    found = rings(len(graph), np.array(graph.edges).reshape(-1, 2), definition=definition, max_size=max_size)
+    assert len(set(found)) == len(found)
+    assert set(found) == brute_force(graph, definition, max_size)
+
+
+@settings(max_examples=100, deadline=None)
+@given(graph=graphs())
+def test_minimum_cycle_basis_has_the_sizes_of_networkx(graph):
+    found = rings(len(graph), np.array(graph.edges).reshape(-1, 2), definition="mcb")
+    assert sorted(map(len, found)) == sorted(map(len, nx.minimum_cycle_basis(graph)))
+
+
+def test_larger_sparse_graphs_against_all_simple_cycles():
+    """Long rings, beyond 64 atoms, so that bits lie in more than one word."""
+    for seed in range(4):
+        graph = nx.random_regular_graph(3, 80, seed=seed)
+        assert set(of_graph(graph, max_size=13)) == brute_force(graph, "primitive", 13)
+
+
+@settings(max_examples=50, deadline=None)
+@given(graph=graphs(), seed=st.integers(0, 1000))
+def test_numbering_of_atoms_does_not_matter(graph, seed):
+    order = np.random.default_rng(seed).permutation(len(graph))
+    edges = np.array(graph.edges).reshape(-1, 2)
+    found = rings(len(graph), edges)
+    renamed = rings(len(graph), order[edges])
+    assert {canonical([int(order[a]) for a in ring]) for ring in found} == set(renamed)
+
+
+@pytest.mark.parametrize("definition", DEFINITIONS)
+@pytest.mark.parametrize("size", [3, 4, 5, 6, 17, 18, 23, 24])
+def test_a_single_ring_odd_or_even(definition, size):
+    assert of_graph(nx.cycle_graph(size), definition=definition) == [tuple(range(size))]
+    assert of_graph(nx.cycle_graph(size), definition=definition, max_size=size) == [tuple(range(size))]
+    if size > 3:
+        assert of_graph(nx.cycle_graph(size), definition=definition, max_size=size - 1) == []
+
+
+@pytest.mark.parametrize(("definition", "expected"), [
+    ("primitive", {4: 6, 6: 4}), ("king", {4: 6}), ("guttman", {4: 6}), ("mcb", {4: 5}),
+])  # fmt: skip
+def test_cube(definition, expected):
+    """Six faces; the four hexagons about the space diagonals are shortest-path rings too."""
+    assert size_histogram(of_graph(nx.hypercube_graph(3), definition=definition)) == expected
+
+
+@pytest.mark.parametrize("definition", ["king", "guttman"])
+def test_buckminsterfullerene_faces(definition):
+    assert size_histogram(of_graph(buckyball(), definition=definition)) == {5: 12, 6: 20}
+
+
+def test_buckminsterfullerene_primitive_rings():
+    """12 pentagons, 20 hexagons, and the belts of 18 atoms that go all the way round the cage."""
+    found = of_graph(buckyball(), max_size=30)
+    assert size_histogram(found) == {5: 12, 6: 20, 18: 10}
+    assert len(of_graph(buckyball(), definition="mcb")) == 90 - 60 + 1
+
+
+def buckyball() -> nx.Graph:
+    """Truncated icosahedron: the corner of face pair (a, b) at a is joined to (b, a) and to its neighbours about a."""
+    ico = nx.icosahedral_graph()
+    graph = nx.Graph(((a, b), (b, a)) for a, b in ico.edges)
+    graph.add_edges_from(((a, b), (a, c)) for a in ico for b, c in combinations(ico[a], 2) if ico.has_edge(b, c))
+    return graph
+
+
+@pytest.mark.parametrize("definition", ["primitive", "guttman"])
+def test_graphite_sheet_has_only_its_hexagons(definition):
+    assert size_histogram(of_graph(nx.hexagonal_lattice_graph(5, 6), definition=definition)) == {6: 30}
+
+
+@pytest.mark.parametrize("definition", ["primitive", "king", "guttman"])
+def test_diamond_has_only_six_rings_twelve_through_each_inner_atom(definition):
+    fcc = np.array([[0, 0, 0], [0, 2, 2], [2, 0, 2], [2, 2, 0]])
+    cells = np.stack(np.meshgrid(*[np.arange(4)] * 3, indexing="ij"), -1).reshape(-1, 1, 3) * 4
+    positions = np.concatenate([(cells + fcc).reshape(-1, 3), (cells + fcc + 1).reshape(-1, 3)]).astype(float)
+    pairs = bonds(positions, ["C"] * len(positions), [BondRule("C", "C", 1.8)])
+    found = rings(len(positions), pairs, definition=definition, max_size=10 if definition == "king" else 24)
+    inner = int(np.argmin(np.linalg.norm(positions - positions.mean(axis=0), axis=1)))
+    through = [ring for ring in found if inner in ring]
+    if definition == "king":
+        through = [ring for ring in through if len(ring) == 6]
+    else:
+        assert set(size_histogram(found)) == {6}
+    assert len(through) == 12
+
+
+def test_no_rings_without_cycles():
+    for definition in DEFINITIONS:
+        assert rings(0, [], definition=definition) == []
+        assert rings(1, np.zeros((0, 2), dtype=int), definition=definition) == []
+        assert of_graph(nx.balanced_tree(2, 4), definition=definition) == []
+
+
+def test_dangling_atoms_and_repeated_bonds_change_nothing():
+    pairs = [(9, 2), (2, 5), (5, 9), (9, 5), (5, 7), (7, 3)]
+    assert rings(12, pairs) == [(2, 5, 9)]
+
+
+def test_canonical_and_sorted_by_size():
+    graph = nx.compose(nx.cycle_graph([5, 1, 4, 0]), nx.cycle_graph([9, 7, 8]))
+    assert rings(10, np.array(graph.edges)) == [(7, 8, 9), (0, 4, 1, 5)]
+
+
+def test_sizes_outside_the_range_are_left_out_but_still_count_as_shortcuts():
+    square_with_diagonal = [(0, 1), (1, 2), (2, 3), (3, 0), (0, 2)]
+    assert rings(4, square_with_diagonal) == [(0, 1, 2), (0, 2, 3)]
+    assert rings(4, square_with_diagonal, min_size=4) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"definition": "rings"}, "expected one of primitive, king, guttman, mcb"),
+        ({"min_size": 2}, "3 <= min_size <= max_size"),
+        ({"max_size": 5, "min_size": 6}, "3 <= min_size <= max_size"),
+        ({"bonds": [(0, 4)]}, "names no atom"),
+        ({"bonds": [(-1, 0)]}, "names no atom"),
+        ({"bonds": [(1, 1)]}, "joins an atom to itself"),
+        ({"bonds": [(0, 1, 2)]}, "two atoms per bond"),
+        ({"bonds": [(0.0, 1.0)]}, "expected integers"),
+    ],
+)
+def test_what_does_not_fit_is_said(change, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        rings(4, **({"bonds": [(0, 1)]} | change))
+
+
+def test_alternating_share():
+    found = [(0, 1, 2, 3), (0, 1, 3, 2), (0, 1, 2)]
+    share = alternating_share(found, ["Si", "O", "Si", "O"])
+    assert share == {3: 0.0, 4: 0.5}
+    assert alternating_share([], []) == {}
+
+
+@pytest.fixture(scope="module")
+def published(shared):
+    from scipy.io import loadmat
+
+    return {
+        path.stem.removeprefix("Rings_Model_aSiO2_Dose"): loadmat(path)
+        for path in (shared / "sio2_rings").glob("*.mat")
+    }
+
+
+def published_network(file, which: str) -> tuple[int, np.ndarray, set[tuple[int, ...]]]:
+    """Atoms, bonds in the window |d - 1.66 Å| <= delta, and stored rings of the truth or the model."""
+    name, delta, stored = {
+        "truth": ("ref_pos_all", "delta_ref", "cycles_sort_ref"),
+        "model": ("atom_pos_all", "delta", "cycles_sort_model"),
+    }[which]
+    positions = file[name].T
+    pairs = bonds(positions, ["X"] * len(positions), [BondRule("any", "any", 1.66, float(file[delta][0, 0]))])
+    return len(positions), pairs, {tuple(int(a) - 1 for a in ring.ravel()) for ring in file[stored][:, 0]}
+
+
+@pytest.mark.parametrize(
+    ("name", "which", "count"),
+    [
+        ("1p6e3_multislice_cov35pm_S1p0N1000", "truth", 4418),
+        ("1p6e3_multislice_cov35pm_S1p0N1000", "model", 3695),
+        ("1p6e4_multislice_cov35pm_S1p0N1000", "model", 3867),
+        ("1p6e3_single_slice_cov35pm_S2p0N1000", "model", 1870),
+        ("1p6e4_single_slice_cov35pm_S1p0N1000", "model", 2717),
+    ],
+)
+def test_published_lists_ring_for_ring(published, name, which, count):
+    n, pairs, stored = published_network(published[name], which)
+    assert len(stored) == count
+    assert set(rings(n, pairs, min_size=6, max_size=18)) == stored
+
+
+@pytest.mark.parametrize(
+    ("definition", "max_size", "expected"),
+    [
+        ("primitive", 24, {6: 181, 8: 608, 10: 999, 12: 1048, 14: 883, 16: 465, 18: 234, 20: 83, 22: 44, 24: 8}),
+        ("king", 18, {6: 181, 8: 616, 10: 1156, 12: 1781, 14: 2096, 16: 1242, 18: 349}),
+        ("guttman", 18, {6: 181, 8: 608, 10: 978, 12: 714, 14: 186, 16: 27, 18: 6}),
+        ("mcb", 24, {6: 181, 8: 585, 10: 820, 12: 573, 14: 191, 16: 20, 18: 5, 20: 1}),
+    ],
+)
+def test_published_glass_by_every_definition(published, definition, max_size, expected):
+    n, pairs, _ = published_network(published["1p6e3_multislice_cov35pm_S1p0N1000"], "truth")
+    assert len(pairs) == 10071
+    assert size_histogram(rings(n, pairs, definition=definition, max_size=max_size)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "headline"),
+    [("1p6e3_single_slice_cov35pm_S2p0N1000", 0.3382), ("1p6e3_multislice_cov35pm_S1p0N1000", 0.8063)],
+)
+def test_published_alternating_shares(published, name, headline):
+    """The published 80.6 % and 33.8 % are the mean over even sizes 6-18 of the share of alternating rings."""
+    file = published[name]
+    n, pairs, _ = published_network(file, "model")
+    codes = file["atoms_type_all"].ravel()
+    symbols = ["O" if code == codes.min() else "Si" for code in codes]
+    share = alternating_share(rings(n, pairs, min_size=6, max_size=18), symbols)
+    assert np.mean([share[size] for size in range(6, 19, 2)]) == pytest.approx(headline, abs=5e-5)

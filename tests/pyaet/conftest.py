@@ -1,0 +1,63 @@
+"""A small ADF tilt series with a known truth, made by a formula, and a plan for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+PIXEL_A = 0.5
+ANGLES_DEG = np.arange(0.0, 180.0, 9.0)
+PEAK_COUNTS = 60.0
+WIDTH_A = 0.7
+
+
+def cluster() -> np.ndarray:
+    """Nine atoms (n, 3) in Å: a cube of 3.2 Å and its centre, turned so that no axis is special."""
+    corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * 1.6
+    a, b = np.deg2rad([20.0, 33.0])
+    turn_z = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
+    turn_x = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
+    return np.vstack([corners, [[0.0, 0.0, 0.0]]]) @ (turn_z @ turn_x).T
+
+
+def counts(n: int = 33) -> np.ndarray:
+    """Poisson counts (tilt, y, x) of the cluster with one electron of background, seen at x' = x cos θ + z sin θ."""
+    grid = (np.arange(n) - n // 2) * PIXEL_A
+    images = np.ones((len(ANGLES_DEG), n, n))
+    for image, theta in zip(images, np.deg2rad(ANGLES_DEG), strict=True):
+        for x, y, z in cluster():
+            seen = x * np.cos(theta) + z * np.sin(theta)
+            profile_x = np.exp(-((grid - seen) ** 2) / (2 * WIDTH_A**2))
+            profile_y = np.exp(-((grid - y) ** 2) / (2 * WIDTH_A**2))
+            image += PEAK_COUNTS * profile_y[:, None] * profile_x
+    return np.random.default_rng(3).poisson(images).astype(np.uint16)
+
+
+PLAN = """
+[input]
+kind = "adf"
+path = "counts.npy"
+angles = {start = 0, stop = 171, step = 9}
+pixel_A = 0.5
+[specimen]
+elements = ["Si"]
+min_distance_A = 1.8
+[tomography]
+iterations = 30
+[truth]
+path = "truth.extxyz"
+[output]
+directory = "run"
+"""
+
+
+@pytest.fixture
+def series(tmp_path: Path) -> Path:
+    """A folder with counts.npy, truth.extxyz and plan.toml."""
+    np.save(tmp_path / "counts.npy", counts())
+    rows = [f"Si {x:.6f} {y:.6f} {z:.6f}" for x, y, z in cluster()]
+    (tmp_path / "truth.extxyz").write_text("\n".join([str(len(rows)), "Properties=species:S:1:pos:R:3", *rows]) + "\n")
+    (tmp_path / "plan.toml").write_text(PLAN)
+    return tmp_path

@@ -1,0 +1,135 @@
+"""Whole runs: right atoms, what is current is kept, what is stale is redone, a killed run resumes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from pyaet.io.errors import InputError, RunError
+from pyaet.plan import load_plan
+from pyaet.run import run_plan
+
+ARTIFACTS = ("projections.h5", "aligned.h5", "volume.h5", "candidates.h5", "traced.extxyz", "atoms.extxyz", "rings.json")
+
+
+def run(folder: Path, **options: object) -> dict:
+    return run_plan(load_plan(folder / "plan.toml"), folder / "run", **options)  # type: ignore[arg-type]
+
+
+def stamps(folder: Path) -> dict[str, int]:
+    return {name: (folder / "run" / name).stat().st_mtime_ns for name in ARTIFACTS}
+
+
+def change(folder: Path, old: str, new: str) -> None:
+    path = folder / "plan.toml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_the_road_from_counts_to_report(series: Path) -> None:
+    summary = run(series)
+    strict = summary["score"]["strict"]
+    assert strict["found"] == 9
+    assert strict["precision"] == 1.0
+    assert strict["rmsd_pm"] < 15
+    assert summary["warnings"] == []
+    written = json.loads((series / "run" / "summary.json").read_text())
+    assert written["score"] == summary["score"]
+    assert (series / "run" / "report.html").stat().st_size > 100_000
+    for name in ARTIFACTS:
+        assert (series / "run" / name).is_file(), name
+    with h5py.File(series / "run" / "volume.h5") as file:
+        assert file["volume"].ndim == 3
+        assert file.attrs["voxel_A"] == 0.5
+
+
+def test_current_stages_are_kept_and_stale_ones_redone(series: Path) -> None:
+    first = run(series)
+    before = stamps(series)
+    run(series)
+    assert stamps(series) == before
+    change(series, "iterations = 30", "iterations = 31")
+    second = run(series)
+    after = stamps(series)
+    assert [name for name in ARTIFACTS if after[name] != before[name]] == list(ARTIFACTS[2:])
+    assert second["stages"]["tomography"]["iterations"] == 31
+    assert first["stages"]["alignment"] == second["stages"]["alignment"]
+
+
+def test_a_damaged_artifact_is_made_again(series: Path) -> None:
+    run(series)
+    volume = series / "run" / "volume.h5"
+    volume.write_bytes(volume.read_bytes()[:2000])
+    run(series)
+    with h5py.File(volume) as file:
+        assert np.isfinite(file["volume"][()]).all()
+
+
+def test_changed_counts_redo_everything(series: Path) -> None:
+    run(series)
+    before = stamps(series)
+    counts = np.load(series / "counts.npy")
+    counts[0, 0, 0] += 1
+    np.save(series / "counts.npy", counts)
+    run(series)
+    assert all(new != before[name] for name, new in stamps(series).items())
+
+
+def test_a_folder_of_something_else_is_left_alone(series: Path) -> None:
+    (series / "run").mkdir()
+    (series / "run" / "thesis.tex").write_text("years of work")
+    for fresh in (False, True):
+        with pytest.raises(InputError, match="holds files but no pyaet run"):
+            run(series, fresh=fresh)
+    assert os.listdir(series / "run") == ["thesis.tex"]
+
+
+def test_the_run_of_other_data_is_not_overwritten_unless_asked(series: Path) -> None:
+    run(series)
+    before = stamps(series)
+    np.save(series / "other.npy", np.load(series / "counts.npy")[:, ::-1])
+    change(series, "counts.npy", "other.npy")
+    with pytest.raises(InputError, match=r"holds the run of other data \(.*counts\.npy\); choose another --out, or --fresh"):
+        run(series)
+    assert stamps(series) == before
+    (series / "run" / "notes.txt").write_text("mine")
+    run(series, fresh=True)
+    assert (series / "run" / "notes.txt").read_text() == "mine"
+    assert all(new != before[name] for name, new in stamps(series).items())
+
+
+def test_two_runs_do_not_share_a_folder(series: Path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    (series / "run").mkdir()
+    with open(series / "run" / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(RunError, match="another pyaet run is working here"):
+            run(series)
+
+
+@pytest.mark.parametrize("moment", ["projections.h5", "aligned.h5", "volume.h5", "atoms.extxyz"])
+def test_a_killed_run_resumes(series: Path, moment: str) -> None:
+    """SIGKILL as soon as an artifact appears; the next run keeps it and ends as an undisturbed one does."""
+    command = [sys.executable, "-m", "pyaet", "run", str(series / "plan.toml")]
+    killed = subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.DEVNULL)
+    artifact = series / "run" / moment
+    deadline = time.monotonic() + 60
+    while not artifact.exists() and killed.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert artifact.exists()
+    content = artifact.read_bytes()
+    summary = run(series)
+    assert summary["score"]["strict"]["found"] == 9
+    assert artifact.read_bytes() == content or moment == "atoms.extxyz"
+    assert not list((series / "run").glob(".*.part"))
