@@ -104,7 +104,7 @@ def default_rules(positions_A: ArrayLike, symbols: Sequence[str]) -> tuple[BondR
     """
     if len(symbols) < 2:
         return ()
-    pairs = pair_distribution(positions_A, symbols, r_max_A=8.0)
+    pairs = pair_distribution(positions_A, symbols, r_max_A=6.0)
     alone = len(pairs.g) == 1
     found = {pair: first_minimum(pairs.r_A, g) for pair, g in pairs.g.items() if alone or pair[0] != pair[1]}
     return tuple(BondRule(a, b, round(cut, 2)) for (a, b), cut in found.items() if cut is not None)

@@ -2,7 +2,7 @@
 
 The integrated intensity of a candidate is the integral of the volume over a sphere of half the minimum distance.
 k-means on it starts a one-dimensional Gaussian mixture: one component per element and, where the data call for it,
-one of non-atoms. Maxima of the empty part of the volume show what intensity mere noise reaches; the non-atom component
+one of non-atoms. Where the volume was held positive the noise is skewed, and the mixture is one of square roots. Maxima of the empty part of the volume show what intensity mere noise reaches; the non-atom component
 is held near them, so that it can have no members when there is nothing to reject. Where the noise is not known from
 there, or what lies between the atoms is not like it, a non-atom class must earn its place: by the Bayesian information
 criterion and by a clear gap below the lightest element.
@@ -62,8 +62,9 @@ class Classified:
     atom_index: (n_atoms,) which candidate each atom was. rejected: the other candidates inside the particle.
     elements: lightest first. intensity: (n,) of all candidates given, outside ones too. outside: (n,) bool.
     boundaries: intensities between classes, increasing: non-atom | lightest | … | heaviest, as many as there are
-    elements; the first is -inf when nothing can be rejected. centres: mean intensity of every element.
-    mixture: the fitted components, the non-atom one first when there is one. radius_A: of the sphere.
+    elements; the first is -inf when nothing can be rejected. centres: typical intensity of every element.
+    mixture: the fitted components of intensity**power, the non-atom one first when there is one. radius_A: of the
+    sphere.
     """
 
     atoms: Atoms
@@ -75,7 +76,13 @@ class Classified:
     boundaries: Array
     centres: Array
     mixture: Mixture
+    power: float
     radius_A: float
+
+    def density(self, intensity: ArrayLike) -> Array:
+        """Fitted probability density per unit of intensity of every component, (..., components), for a histogram."""
+        x = np.maximum(np.asarray(intensity, dtype=np.float64), 1e-12 * self.centres[-1] if self.power < 1 else -np.inf)
+        return self.mixture.density(x**self.power) * (self.power * x ** (self.power - 1))[..., None]
 
 
 def classify(
@@ -90,19 +97,23 @@ def classify(
     """Name the element of every candidate or reject it, from its integrated intensity in `volume` (z, y, x).
 
     elements: the symbols that occur, in any order; the heavier is the brighter. radius_A: of the integrated sphere,
-    default half of `peaks.min_distance_A`, at least a voxel. rng: starts of the k-means. ValueError when there are no candidates, an
-    element is unknown or named twice, or there are more elements than distinct intensities.
+    default half of `peaks.min_distance_A`, at least a voxel. rng: starts of the k-means. ValueError when there are no
+    candidates, an element is unknown or named twice, or there are more elements than distinct intensities.
     """
     data = check_volume(volume, voxel_A)
     names = _check_elements(elements)
     radius = max(0.5 * peaks.min_distance_A, voxel_A) if radius_A is None else float(radius_A)
     if not (np.isfinite(radius) and radius > 0):
-        raise ValueError(f"radius_A is {radius_A}; expected the radius of the integrated sphere in Å, a positive number")
+        raise ValueError(
+            f"radius_A is {radius_A}; expected the radius of the integrated sphere in Å, a positive number"
+        )
     if not peaks.inside.any():
         raise ValueError("peaks holds no candidate inside the particle; lower blur_A or min_distance_A of trace")
     values = integrated_intensity(data, voxel_A, peaks.positions_A, radius)
-    mixture = fit_mixture(values[peaks.inside], values[~peaks.inside], len(names), rng)
-    return _named(peaks, names, values, mixture, radius)
+    power = 1.0 if data.min() < 0 else 0.5
+    scaled = values**power
+    mixture = fit_mixture(scaled[peaks.inside], scaled[~peaks.inside], len(names), rng, faint=FAINT**power)
+    return _named(peaks, names, values, mixture, power, radius)
 
 
 def _check_elements(elements: Sequence[str]) -> tuple[str, ...]:
@@ -160,11 +171,14 @@ def _lloyd(values: Array, centres: Array, iterations: int = 100) -> Array:
     return np.sort(centres)
 
 
-def fit_mixture(values: Array, noise: Array, elements: int, rng: np.random.Generator) -> Mixture:
+def fit_mixture(
+    values: Array, noise: Array, elements: int, rng: np.random.Generator, *, faint: float = FAINT
+) -> Mixture:
     """The mixture of `elements` components and perhaps non-atoms that explains the `values` (n,) of candidates best.
 
     noise: (m,) intensities of maxima in the empty part; fewer than 30 are ignored. Models are compared by the Bayesian
-    information criterion; a non-atom class unlike the noise counts only with a clear gap to the lightest element.
+    information criterion; a non-atom class unlike the noise counts only with a clear gap to the lightest element and a
+    mean below `faint` times its.
     """
     distinct = len(np.unique(values))
     if distinct < elements:
@@ -179,7 +193,7 @@ def fit_mixture(values: Array, noise: Array, elements: int, rng: np.random.Gener
         models.append(_expectation_maximisation(values, k_means(values, elements, rng), None))
     if distinct > elements:
         free = _expectation_maximisation(values, k_means(values, elements + 1, rng), (-np.inf, np.inf, 0.0, np.inf))
-        models += [free] if _is_apart(free) else []
+        models += [free] if _is_apart(free, faint) else []
     return min(models, key=lambda m: m.parameters * np.log(len(values)) - 2 * m.log_likelihood)
 
 
@@ -196,10 +210,10 @@ def _anchored(values: Array, noise: Array, elements: int, rng: np.random.Generat
     ]
 
 
-def _is_apart(mixture: Mixture) -> bool:
-    """Whether the first component is far below the second: clear gap, faint, and not a handful of stragglers alone."""
+def _is_apart(mixture: Mixture, faint: float) -> bool:
+    """Whether the first component is far below the second: a clear gap, and faint beside it."""
     gap = np.sqrt(2) * (mixture.mean[1] - mixture.mean[0]) / np.hypot(mixture.sigma[0], mixture.sigma[1])
-    return bool(gap > CLEAR_GAP and mixture.mean[0] < FAINT * mixture.mean[1])
+    return bool(gap > CLEAR_GAP and mixture.mean[0] < faint * mixture.mean[1])
 
 
 def _expectation_maximisation(
@@ -243,16 +257,18 @@ def _maximise(
     return Mixture(weight / weight.sum(), mean, sigma, np.nan, 0)
 
 
-def _named(peaks: Peaks, names: tuple[str, ...], values: Array, mixture: Mixture, radius: float) -> Classified:
+def _named(
+    peaks: Peaks, names: tuple[str, ...], values: Array, mixture: Mixture, power: float, radius: float
+) -> Classified:
     """Classes by the boundaries where neighbouring components are equally likely; probabilities from the mixture."""
     non_atoms = len(mixture.mean) - len(names)
     between = [_crossing(mixture, k) for k in range(len(mixture.mean) - 1)]
     boundaries = np.maximum.accumulate(np.array(between if non_atoms else [-np.inf, *between]))
-    kind = np.searchsorted(boundaries, values, side="right") - 1
+    kind = np.searchsorted(boundaries, values**power, side="right") - 1
     atom = np.flatnonzero(peaks.inside & (kind >= 0))
     if not len(atom):
         raise ValueError("every candidate looks like the noise outside the particle; no atom was found in the volume")
-    density = mixture.density(values[atom])
+    density = mixture.density(values[atom] ** power)
     chosen = density[np.arange(len(atom)), kind[atom] + non_atoms]
     probability = chosen / np.maximum(density.sum(axis=1), 1e-300)
     counts = {name: int((kind[atom] == k).sum()) for k, name in enumerate(names)}
@@ -262,10 +278,10 @@ def _named(peaks: Peaks, names: tuple[str, ...], values: Array, mixture: Mixture
     unknown = np.full(len(atom), np.nan)
     symbols = tuple(names[k] for k in kind[atom])
     atoms = Atoms(peaks.positions_A[atom], symbols, values[atom], unknown, np.clip(probability, 0, 1))
-    centres = mixture.mean[non_atoms:]
-    return Classified(
-        atoms, atom, peaks.select(rejected), names, values, ~peaks.inside, boundaries, centres, mixture, radius
-    )
+    centres = mixture.mean[non_atoms:] ** (1 / power)
+    limits = np.where(np.isfinite(boundaries), np.abs(boundaries) ** (1 / power) * np.sign(boundaries), -np.inf)
+    rejects = peaks.select(rejected)
+    return Classified(atoms, atom, rejects, names, values, ~peaks.inside, limits, centres, mixture, power, radius)
 
 
 def _crossing(mixture: Mixture, k: int) -> float:

@@ -81,13 +81,11 @@ def first_minimum(
     any dense or tetrahedral packing lie at 1.4-1.73 bond lengths or beyond). Where g stays at its minimum over an
     interval, its middle is taken.
     """
-    from scipy.ndimage import gaussian_filter1d
-    from scipy.signal import find_peaks
-
-    step = r_A[1] - r_A[0]
-    smooth = gaussian_filter1d(np.asarray(g, dtype=np.float64), smooth_A / step, mode="constant", truncate=3.0)
-    peaks, _ = find_peaks(smooth, height=0.4 * smooth.max())
-    if not smooth.any() or len(peaks) == 0:
+    smooth = _smoothed(np.asarray(g, dtype=np.float64), smooth_A / (r_A[1] - r_A[0]))
+    rising = np.diff(smooth) > 0
+    peaks = 1 + np.flatnonzero(rising[:-1] & ~rising[1:])
+    peaks = peaks[smooth[peaks] >= 0.4 * smooth.max()]
+    if len(peaks) == 0:
         return None
     peak = int(peaks[0])
     end = int(np.searchsorted(r_A, reach * r_A[peak]))
@@ -98,6 +96,13 @@ def first_minimum(
     gaps = np.flatnonzero(np.diff(low) > 1)
     run = low[: gaps[0] + 1] if gaps.size else low
     return float(r_A[peak + run].mean())
+
+
+def _smoothed(values: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
+    """Convolution with a Gaussian of `sigma` bins, cut at three sigma so that an empty gap stays empty."""
+    reach = int(np.ceil(3 * sigma))
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    return np.convolve(np.pad(values, reach), kernel / kernel.sum(), mode="valid")
 
 
 def _ball_radius(positions: NDArray[np.float64]) -> float:

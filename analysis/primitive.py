@@ -22,6 +22,8 @@ Bits = NDArray[np.uint64]
 Ints = NDArray[np.int64]
 
 _CHUNK = 1 << 17
+_BLOCK = 32
+"""Words of roots searched together: some bit matrices of that width stay in the processor's cache."""
 
 
 def primitive_rings(n: int, pairs: Ints, max_size: int) -> list[list[int]]:
@@ -74,22 +76,24 @@ def _rows_of_slots(near: Ints) -> Iterator[tuple[Ints, Ints]]:
 def _reach(near: Ints, steps: int) -> Bits:
     """Pairs at most 0, 1, ... `steps` bonds apart, (steps + 1, n + 1, words)."""
     n = len(near)
+    slots = list(_rows_of_slots(near))
     start = _identity(n)
     reach = np.empty((steps + 1, *start.shape), dtype=np.uint64)
     reach[0] = start
     for k in range(steps):
-        reach[k + 1] = reach[k]
-        for atoms, others in _rows_of_slots(near):
-            reach[k + 1, atoms] |= reach[k, others]
+        now, further = reach[k], reach[k + 1]
+        further[:] = now
+        for atoms, others in slots:
+            further[atoms] |= now[others]
     return reach
 
 
-def _set_bits(rows: Bits) -> tuple[Ints, Ints]:
-    """Row and bit number of every bit that is set."""
+def _set_bits(rows: Bits, begin: int) -> tuple[Ints, Ints]:
+    """Row and bit number of every bit that is set in rows whose first word is word `begin`."""
     row, word = np.nonzero(rows)
     bits = np.unpackbits(rows[row, word][:, None].view(np.uint8), axis=1)
     entry, bit = np.nonzero(bits)
-    return row[entry], word[entry] * 64 + bit
+    return row[entry], (begin + word[entry]) * 64 + bit
 
 
 class _Search:
@@ -101,30 +105,34 @@ class _Search:
 
     def __init__(self, near: Ints, reach: Bits) -> None:
         self.near = near
+        self.slots = list(_rows_of_slots(near))
         self.reach = reach
         self.bytes = reach.view(np.uint8)
 
     def found(self, pairs: Ints, max_size: int) -> Iterator[Ints]:
-        """Rings of 3, 4, 5, ... `max_size` atoms, as integer arrays (rings, size)."""
+        """Rings of 3 ... `max_size` atoms as integer arrays (rings, size), one block of roots after the other."""
         smaller = _smaller(len(self.near))
-        paths = self.reach[0]
-        for k in range(1, max_size // 2 + 1):
-            paths, forks = self._step(paths, smaller & ~self.reach[k - 1])
-            for top, root in _chunks(*_set_bits(forks)):
-                yield self._walk(self._fork(root, top, k), 2 * k)
-            if 2 * k < max_size:
-                for bond, root in _chunks(*_set_bits(paths[pairs[:, 0]] & paths[pairs[:, 1]])):
-                    yield self._walk(np.column_stack([root, root, pairs[bond]]), 2 * k + 1)
+        for begin in range(0, smaller.shape[1], _BLOCK):
+            block = slice(begin, begin + _BLOCK)
+            paths = self.reach[0, :, block]
+            for k in range(1, max_size // 2 + 1):
+                paths, forks = self._step(paths, smaller[:, block] & ~self.reach[k - 1, :, block])
+                for top, root in _chunks(*_set_bits(forks, begin)):
+                    yield self._walk(self._fork(root, top, k), 2 * k)
+                if 2 * k < max_size:
+                    for bond, root in _chunks(*_set_bits(paths[pairs[:, 0]] & paths[pairs[:, 1]], begin)):
+                        yield self._walk(np.column_stack([root, root, pairs[bond]]), 2 * k + 1)
 
     def _step(self, paths: Bits, allowed: Bits) -> tuple[Bits, Bits]:
         """Roots with a shortest path one bond longer to each atom over larger indices, and those with two last steps."""
         once = np.zeros_like(paths)
         twice = np.zeros_like(paths)
-        for atoms, others in _rows_of_slots(self.near):
-            arriving = paths[others] & allowed[atoms]
-            twice[atoms] |= once[atoms] & arriving
-            once[atoms] |= arriving
-        return once, twice
+        for atoms, others in self.slots:
+            arriving = paths[others]
+            known = once[atoms]
+            twice[atoms] |= known & arriving
+            once[atoms] = known | arriving
+        return once & allowed, twice & allowed
 
     def _fork(self, root: Ints, top: Ints, k: int) -> Ints:
         """Rows (root, top, left, right) for every two last steps towards each top, k bonds from its root."""
@@ -165,7 +173,7 @@ class _Search:
 
     def _within(self, steps: int, atom: Ints, other: Ints) -> NDArray[np.bool_]:
         """Whether each atom is at most `steps` bonds away from the other."""
-        return (self.bytes[steps, atom, other >> 3] >> (7 - (other & 7)).astype(np.uint8) & 1).astype(bool)
+        return (self.bytes[steps][atom, other >> 3] >> (7 - (other & 7)).astype(np.uint8) & 1).astype(bool)
 
 
 def _chunks(top: Ints, root: Ints) -> Iterator[tuple[Ints, Ints]]:

@@ -109,7 +109,9 @@ def trace(
     keep = suppress(points, height, min_distance_A / voxel_A)
     centre = np.array(data.shape) // 2
     xyz = (points[keep] - centre)[:, ::-1] * voxel_A
-    log.info("%d candidates inside the particle, %d outside; blur %.3f Å", *np.bincount(~inside[keep], minlength=2), blur)
+    log.info(
+        "%d candidates inside the particle, %d outside; blur %.3f Å", *np.bincount(~inside[keep], minlength=2), blur
+    )
     return Peaks(xyz, height[keep], inside[keep], blur, float(min_distance_A))
 
 
@@ -222,7 +224,9 @@ def _thinned(index: NDArray[np.int64], height: Array, distance: float) -> NDArra
 def suppress(points: Array, height: Array, distance: float) -> NDArray[np.int64]:
     """Indices, strongest first, of the points (n, d) that no stronger kept point comes nearer to than `distance`."""
     n = len(points)
-    pairs = cKDTree(points).query_pairs(np.nextafter(distance, 0), output_type="ndarray") if n else np.zeros((0, 2), int)
+    pairs = (
+        cKDTree(points).query_pairs(np.nextafter(distance, 0), output_type="ndarray") if n else np.zeros((0, 2), int)
+    )
     near = sparse.csr_matrix((np.ones(len(pairs), bool), tuple(pairs.T)), shape=(n, n))
     near = (near + near.T).tocsr()
     dead = np.zeros(n, dtype=bool)

@@ -108,8 +108,10 @@ def terminate(loss: list[float], tolerance: float) -> str | None:
 
 
 def _check(trace: list[tuple[float, float, float]], settings: Settings) -> None:
-    loss, first = trace[-1][0], trace[0][0]
-    if math.isfinite(loss) and loss <= _DIVERGED * first:
+    losses = [t[0] for t in trace]
+    loss, first = losses[-1], losses[0]
+    growing = len(losses) > 2 and _DIVERGED * first < losses[-2] < loss
+    if math.isfinite(loss) and not growing:
         return
     knob = "step" if settings.solver == "gradient" else "beta_lsq"
     raise Diverged(

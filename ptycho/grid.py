@@ -42,7 +42,7 @@ def rfft2(a: Array, threads: int = 1) -> Array:
 def irfft2(a: Array, shape: tuple[int, int], threads: int = 1) -> Array:
     """Inverse of `rfft2` to real images of `shape`."""
     if isinstance(a, np.ndarray):
-        return scipy.fft.irfft2(a, s=shape, norm="ortho", overwrite_x=True, workers=threads)
+        return scipy.fft.irfft2(a, s=shape, norm="ortho", workers=threads)
     return a.__array_namespace__().fft.irfft2(a, s=shape, norm="ortho")
 
 

@@ -69,13 +69,12 @@ def poisson(waves: Array, counts: Array, mask: Array | None, offset: float) -> A
     model += model.dtype.type(offset + tiny)
     data = counts.astype(model.dtype)
     data += model.dtype.type(offset + tiny)
+    if mask is not None:
+        data = xp.where(mask, data, model)
     ratio = data / model
     terms = model - data
     data *= xp.log(ratio)
     terms += data
-    if mask is not None:
-        terms *= mask
-        ratio = xp.where(mask, ratio, ratio.dtype.type(1))
     xp.subtract(1, ratio, out=ratio)
     waves *= ratio[:, None]
     return terms.reshape(len(terms), -1).sum(1)

@@ -96,10 +96,10 @@ class Problem:
                 probe_gradient += probes.adjoint(chunk, back)
         return Gradients(xp.concatenate(losses), gradient, probe_gradient)
 
-    def illumination(self, state: State) -> Array:
-        """Σ_pattern Σ_mode |P|² on the object canvas, real (Y, X)."""
+    def illumination(self, state: State, ids: np.ndarray) -> Array:
+        """Σ |P|² over the patterns `ids` and all modes on the object canvas, real (Y, X)."""
         target = state.object[0] * 0
-        for chunk in self.chunks(np.arange(len(self.counts)), state.probe):
+        for chunk in self.chunks(ids, state.probe):
             probes, index, corners = state.probes.take(chunk)
             scatter_add(target, probes, index, probes[index], corners)
         return target.real

@@ -63,13 +63,11 @@ def estimate(plan: Plan) -> dict[str, Any]:
 
 
 def _adf(plan: Plan, source: Input, workers: int) -> tuple[dict[str, Any], tuple[int, int, int], int, float]:
-    from pyaet.io.angles import match_angles, read_angles
     from pyaet.io.images import inspect_stack
-    from pyaet.stages.adf import angle_spec
+    from pyaet.stages.adf import checked_angles
 
     stack = inspect_stack(source.path, variable=source.variable, axes=source.axes, pixel_A=source.pixel_A)
-    angles_deg = read_angles(angle_spec(source.angles), variable=source.angles_variable)
-    match_angles(stack.shape[0], angles_deg, source.path)
+    angles_deg = checked_angles(source)
     pixels = int(np.prod(stack.shape))
     told = {"images": list(stack.shape), "tilts_deg": [float(angles_deg[:, 1].min()), float(angles_deg[:, 1].max())]}
     return told, stack.shape, BASE_BYTES + 40 * pixels, DENOISE_S_PER_PIXEL[plan.adf.denoise] * pixels

@@ -133,8 +133,11 @@ class Ptychography(Section):
     likelihood: Literal["amplitude", "poisson"] | None = None
     batching: Literal["compact", "random"] | None = None
     batch_size: Count | None = None
-    update_probe: Count | None = None
-    update_positions: Count | None = None
+    object_type: Literal["phase", "complex"] | None = None
+    step: Positive | None = None
+    beta_lsq: Positive | None = None
+    update_probe: Annotated[int, Field(ge=0)] | None = None
+    update_positions: Annotated[int, Field(ge=0)] | None = None
     vacuum_radius_A: Positive | None = None
     blur_A: NonNegative = 0.0
 
@@ -178,7 +181,6 @@ class Tracing(Section):
 
     blur_A: Literal["auto"] | NonNegative = "auto"
     radius_A: Positive | None = None
-    non_atoms: Literal["auto", "keep"] = "auto"
 
 
 class Refinement(Section):

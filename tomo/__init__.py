@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 # Bound at once, because these functions are named like the modules they live in; all of this is light.
+from tomo.align import Alignment, align
 from tomo.baselines import fbp, sirt
 from tomo.geometry import rotation
 from tomo.projector import Projector
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
 _LAZY = {"Conditioned": "tomo.adf", "condition_adf": "tomo.adf"}
 
 __all__ = [
+    "Alignment",
     "Conditioned",
     "Projector",
     "Reconstruction",
+    "align",
     "condition_adf",
     "fbp",
     "resire",

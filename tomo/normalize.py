@@ -25,6 +25,8 @@ CLEAR_OF_PEAK = 0.05
 # Share of pixels without which a rim tells nothing about the background.
 SMALLEST_RIM = 0.02
 PLACING_ROUNDS = 10
+# Parts of the outline smaller than this share of the largest are noise.
+SPECK = 0.05
 SECOND_DIFFERENCE = np.outer([1.0, -2.0, 1.0], [1.0, -2.0, 1.0]) / 6.0
 
 
@@ -58,16 +60,14 @@ def particle_masks(images: NDArray[np.floating]) -> NDArray[np.bool_]:
 def particle_mask(image: NDArray[np.floating]) -> NDArray[np.bool_]:
     """Pixels (y, x) of the particle and of a margin of twice the smoothing round it; all of them if none stands out."""
     blur = smoothing_px(image.shape)
-    smooth = ndimage.gaussian_filter(np.asarray(image, np.float64), blur, mode="nearest")
+    smooth = ndimage.gaussian_filter(np.asarray(image, np.float64), blur, mode="reflect")
     dark = smooth[smooth <= _otsu(smooth)]
     level = np.median(dark)
     # From the darker half, because the brighter one holds the flanks of the particle.
     noise = 1.4826 * np.median(level - dark[dark <= level])
     threshold = level + max(CLEAR_OF_NOISE * noise, CLEAR_OF_PEAK * (np.percentile(smooth, 99.5) - level))
-    bright = ndimage.binary_fill_holes(smooth > threshold)
-    if not bright.any():
-        return np.ones(image.shape, np.bool_)
-    return grown(bright, 2.0 * blur)
+    bright = _without_specks(ndimage.binary_fill_holes(smooth > threshold))
+    return grown(bright, 2.0 * blur) if bright.any() else np.ones(image.shape, np.bool_)
 
 
 def grown(mask: NDArray[np.bool_], radius_px: float) -> NDArray[np.bool_]:
@@ -113,20 +113,28 @@ def settled(
     if n < rank + 3 or not (measured.error > 0).all():
         return measured.value
     deviation = measured.value - expected
-    if _is_noise(deviation / measured.error, n):
+    if is_noise(deviation / measured.error, n):
         return measured.value - deviation
     weight = 1.0 / measured.error[:, None]
     fit = basis @ np.linalg.lstsq(basis * weight, measured.value * weight[:, 0], rcond=None)[0]
     rest = measured.value - fit
-    if _is_noise(rest / measured.error, n - rank):
+    if is_noise(rest / measured.error, n - rank):
         return fit
     excess = max((rest**2).sum() / (n - rank) - (measured.error**2).mean(), 0.0)
     return fit + rest * excess / (excess + measured.error**2)
 
 
+def _without_specks(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The connected parts of a mask that are not tiny beside the largest one."""
+    labels, _ = ndimage.label(mask)
+    area = np.bincount(labels.ravel())
+    area[0] = 0
+    return (area > SPECK * area.max())[labels]
+
+
 def _placed(image: NDArray[Any], shift: NDArray[np.int64]) -> NDArray[Any]:
-    """Image (y, x) moved by whole pixels (y, x); zeros come in."""
-    return ndimage.shift(image, shift, order=0, mode="constant", cval=0, prefilter=False)
+    """Image (y, x) moved by whole pixels (y, x); what comes in repeats the edge, so that a background has no step."""
+    return ndimage.shift(image, shift, order=0, mode="nearest", prefilter=False)
 
 
 def _whole_centre(image: NDArray[np.floating], mask: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -140,7 +148,7 @@ def _whole_centre(image: NDArray[np.floating], mask: NDArray[np.bool_]) -> NDArr
     return np.rint(np.clip(np.array(centre) / clear.sum(), -half, half)).astype(np.int64)
 
 
-def _is_noise(normalised: NDArray[np.float64], freedom: int) -> bool:
+def is_noise(normalised: NDArray[np.float64], freedom: int) -> bool:
     """Whether the sum of squares lies within two standard deviations of what unit noise gives."""
     return bool((normalised**2).sum() < freedom + 2.0 * np.sqrt(2.0 * freedom))
 

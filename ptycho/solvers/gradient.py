@@ -30,7 +30,9 @@ from ptycho.settings import Settings
 log = logging.getLogger(__name__)
 
 _FLOOR = 0.02
-_START_RAD2_A2 = 0.03
+_START_RAD2_A2 = 0.1
+_PARTICLE_SHARE = 0.25
+"""Of the scanned field: what is measured over all of it is denser by this where the atoms are."""
 _ABSORPTION_SHARE = 0.1
 _PROBE_STEP = 0.5
 
@@ -64,7 +66,8 @@ class GradientSolver:
         look = self._look_ahead() if everything else self._potential
         object_ = _transmission(look, state.object.dtype)
         gradients = self.problem.gradients(object_, state.probes, ids, probe=probe)
-        direction, penalty = self._direction(object_, look, gradients, len(ids))
+        share = 1.0 if everything else float(self.problem.illumination(state, ids).max()) / self._brightest
+        direction, penalty = self._direction(object_, look, gradients, len(ids), share)
         if everything:
             self._accelerated(look, direction, float(gradients.loss.sum()) + penalty)
         else:
@@ -91,7 +94,7 @@ class GradientSolver:
         return self._potential + share * (self._potential - self._earlier)
 
     def _accelerated(self, look: Array, direction: Array, objective: float) -> None:
-        if self._accepted is not None and objective > self._accepted[0]:
+        if self._accepted is not None and not objective <= self._accepted[0]:
             log.info("the loss rose: step halved to %.3g, momentum dropped", self._step / 2)
             self._step, self._momentum = self._step / 2, 1.0
             objective, look, direction = self._accepted
@@ -99,25 +102,31 @@ class GradientSolver:
         step = look.dtype.type(self._step)
         self._earlier, self._potential = self._potential, look - step * direction
 
-    def _direction(self, object_: Array, look: Array, gradients: Gradients, used: int) -> tuple[Array, float]:
-        """Preconditioned derivative of loss + prior for all patterns, and the prior's share of the objective."""
+    def _direction(
+        self, object_: Array, look: Array, gradients: Gradients, used: int, share: float
+    ) -> tuple[Array, float]:
+        """Preconditioned derivative of loss + prior, and the prior's part of the objective.
+
+        `used` patterns light the object at most `share` as strongly as all of them do: their curvature is that much
+        smaller, while the prior counts for them in proportion to their number.
+        """
         xp = look.__array_namespace__()
         product = object_.conj() * gradients.object
         parts = [2 * product.imag, -2 * product.real][: len(look)]
         spectrum = rfft2(xp.stack(parts), self.settings.threads)
-        spectrum *= look.dtype.type(len(self.problem.counts) / used)
         own = rfft2(look, self.settings.threads)
         pull = own * self._metric.damping[:, None]
         penalty = 0.5 * float((look * irfft2(pull, look.shape[-2:], self.settings.threads)).sum())
-        spectrum += pull
+        spectrum += look.dtype.type(used / len(self.problem.counts)) * pull
+        spectrum /= look.dtype.type(share)
         shaped = xp.einsum("pstyx,ptyx->psyx", self._metric.inverse, spectrum)
         return irfft2(shaped, look.shape[-2:], self.settings.threads), penalty
 
     def _vacuum(self, state: State) -> np.ndarray:
         """Information (part, q, slice, slice) of Poisson counts."""
-        illumination = self.problem.illumination(state)
         spectrum = to_numpy(state.probes.spectrum)
-        density = float(illumination.max()) / float((np.abs(spectrum) ** 2).sum())
+        self._brightest = float(self.problem.illumination(state, np.arange(len(self.problem.counts))).max())
+        density = self._brightest / float((np.abs(spectrum) ** 2).sum())
         kernel = self.problem.multislice.kernel
         kernel = None if kernel is None else to_numpy(kernel)
         kinds = (False, True)[: 2 if self.settings.object_type == "complex" else 1]
@@ -154,7 +163,7 @@ class GradientSolver:
         shrinkage = information / (information + self._prior[0] / len(state.object))
         highest = 1 / (2 * pixel)
         power = measured_power(phase, pixel, information, shrinkage, window, highest)
-        return max(power * pixel**2, 0.1 * _START_RAD2_A2)
+        return max(power * pixel**2 / _PARTICLE_SHARE, 0.1 * _START_RAD2_A2)
 
 
 def _potential(object_: Array, object_type: str) -> Array:

@@ -17,7 +17,7 @@ from pyaet.plots.style import element_colours, hex_of
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-MAX_BONDS_3D = 30_000
+MAX_BONDS_3D = 25_000
 VIEW_PX = 430  # height of the particle, times the diameter of 2 Å, when the page opens
 ZOOM_3D = 1.42
 
@@ -48,7 +48,7 @@ def _scene(positions_A: np.ndarray) -> dict[str, Any]:
     ratio = ZOOM_3D * (high - low) / (high - low).max()
     axis = {
         "showbackground": False,
-        "gridcolor": "rgba(128,140,150,0.25)",
+        "gridcolor": "#a9b3bc",
         "zeroline": False,
         "showspikes": False,
         "nticks": 7,

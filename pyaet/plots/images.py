@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
-MAX_SIDE = 384
+MAX_SIDE = 448
 
 
 def shrink(image: np.ndarray, max_side: int = MAX_SIDE) -> tuple[np.ndarray, int]:

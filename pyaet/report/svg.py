@@ -29,18 +29,23 @@ _VARIABLES = {INK: "--ink", MUTED: "--muted", FAINT: "--faint", TRUTH: "--truth"
 _PNG = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)")
 
 
-def _smaller_png(match: re.Match[str]) -> str:
-    """Return the embedded image with a palette when it is opaque and has at most 256 colours, else as it was."""
-    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(match.group(1)))).convert("RGBA"))
+def _with_palette(image: Image.Image) -> Image.Image:
+    """Return the image with a palette: exactly when it is opaque and has at most 256 colours, else the nearest 256."""
+    pixels = np.asarray(image)
     if pixels[..., 3].min() == 255:
         colours, index = np.unique(pixels[..., :3].reshape(-1, 3), axis=0, return_inverse=True)
         if len(colours) <= 256:
-            small = Image.fromarray(index.reshape(pixels.shape[:2]).astype(np.uint8), mode=None)
+            small = Image.fromarray(index.reshape(pixels.shape[:2]).astype(np.uint8))
             small.putpalette(colours.astype(np.uint8).tobytes())
-            buffer = io.BytesIO()
-            small.save(buffer, "png", optimize=True)
-            return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-    return match.group(0)
+            return small
+    return image.quantize(256, method=Image.Quantize.FASTOCTREE)
+
+
+def _smaller_png(match: re.Match[str]) -> str:
+    image = Image.open(io.BytesIO(base64.b64decode(match.group(1)))).convert("RGBA")
+    buffer = io.BytesIO()
+    _with_palette(image).save(buffer, "png", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def _unique_ids(text: str, prefix: str) -> str:

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy import fft
 
 from pyaet.artifacts import key_of, made_by
 from pyaet.io.fourdstem import TiltFile, inspect_tilt, scan_grid_A, write_tilt
 from pyaet.processes import in_processes
-from pyaet.simulate.multislice import Grid, diffraction, probe_spectrum, transmission, wavelength_A
+from pyaet.simulate.multislice import Grid, diffraction, even_fast, probe_spectrum, transmission, wavelength_A
+from pyaet.simulate.series import Angles, Progress, checked_angles, checked_atoms, tilt_rng, tilted
 
 logger = logging.getLogger(__name__)
-Progress = Callable[[int, int, float], None]
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class Recording:
     @property
     def detector(self) -> int:
         """Pixels along a side of the detector: even, and a size that transforms fast unless given."""
-        return self.detector_pixels or _even_fast(2 * self.max_angle_mrad / self.pixel_mrad)
+        return self.detector_pixels or even_fast(2 * self.max_angle_mrad / self.pixel_mrad)
 
     @property
     def positions_A(self) -> np.ndarray:
@@ -91,10 +90,10 @@ class Recording:
     def grid(self, radius_A: float) -> Grid:
         """Sampling for a particle whose atoms stay within `radius_A` of coordinate 0."""
         least = 1.5 * (self.detector + 2)
-        window = _even_fast(max(least, self.window_A / self.pitch_A) if self.pitch_A else least)
+        window = even_fast(max(least, self.window_A / self.pitch_A) if self.pitch_A else least)
         pitch = self.window_A / window
         reach = np.abs(self.positions_A).max() + self.window_A / 2
-        extent = _even_fast(2 * (max(reach, radius_A + 3.0) / pitch + 1))
+        extent = even_fast(2 * (max(reach, radius_A + 3.0) / pitch + 1))
         depth = 2 * radius_A + 1.0
         slices = max(1, math.ceil(depth / self.slice_A - 1e-6))
         return Grid(self.energy_eV, window, extent, pitch, slices, depth / slices)
@@ -113,10 +112,8 @@ def simulate_patterns(
     `positions_A` (n, 3) as (x, y, z) in Å about the rotation centre, `symbols` n chemical symbols, `angles_deg` the
     Euler angles (φ, θ, ψ); `rng` draws the frozen phonons. Raises `ValueError` on wrong shapes.
     """
-    from tomo.geometry import rotation
-
-    positions_A = _checked(positions_A, symbols)
-    seen = positions_A @ rotation(np.asarray([angles_deg], dtype=np.float64))[0].T
+    positions_A = checked_atoms(positions_A, symbols)
+    seen = tilted(positions_A, angles_deg)
     sigma = recording.phonon_sigma_A
     grid = recording.grid(float(np.linalg.norm(positions_A, axis=1).max()) + 3 * sigma)
     configurations = [
@@ -174,8 +171,9 @@ def simulate_series(
     `progress(done, total, nan)` is called after each tilt. Raises `ValueError` on wrong shapes, `InputError` when the
     folder cannot be written.
     """
-    positions_A = _checked(positions_A, symbols)
-    jobs = _jobs(positions_A, tuple(symbols), np.asarray(angles_deg, dtype=np.float64), recording, Path(folder), seed)
+    positions_A = checked_atoms(positions_A, symbols)
+    rows, folder, elements = checked_angles(angles_deg), Path(folder), tuple(symbols)
+    jobs = [_Job(folder / _name(row), positions_A, elements, row, recording, seed) for row in rows]
     waiting = [job for job in jobs if made_by(job.path) != job.key]
     done, total = len(jobs) - len(waiting), len(jobs)
     logger.info("4D-STEM simulation: %d of %d tilts are there already", done, total)
@@ -191,7 +189,7 @@ class _Job:
     path: Path
     positions_A: np.ndarray
     symbols: tuple[str, ...]
-    angles_deg: tuple[float, float, float]
+    angles_deg: Angles
     recording: Recording
     seed: int
 
@@ -200,13 +198,12 @@ class _Job:
         atoms = self.positions_A.tolist(), self.symbols
         return key_of("4dstem", atoms, self.angles_deg, asdict(self.recording), self.seed)
 
-    def rng(self) -> np.random.Generator:
-        return np.random.default_rng([self.seed, *(round(a * 1e4) % 2**32 for a in self.angles_deg)])
-
 
 def _write(job: _Job) -> None:
     recording = job.recording
-    counts = simulate_tilt(job.positions_A, job.symbols, job.angles_deg, recording, rng=job.rng())
+    counts = simulate_tilt(
+        job.positions_A, job.symbols, job.angles_deg, recording, rng=tilt_rng(job.seed, job.angles_deg)
+    )
     write_tilt(
         job.path,
         counts,
@@ -221,37 +218,7 @@ def _write(job: _Job) -> None:
     )
 
 
-def _jobs(
-    positions_A: np.ndarray,
-    symbols: tuple[str, ...],
-    angles_deg: np.ndarray,
-    recording: Recording,
-    folder: Path,
-    seed: int,
-) -> list[_Job]:
-    if angles_deg.ndim != 2 or angles_deg.shape[1] != 3 or not np.isfinite(angles_deg).all():
-        raise ValueError(f"angles_deg has shape {angles_deg.shape}; expected (n, 3) finite Euler angles (φ, θ, ψ)")
-    if len(np.unique(angles_deg, axis=0)) < len(angles_deg):
-        raise ValueError("angles_deg holds the same tilt twice; expected each tilt once")
-    rows: list[tuple[float, float, float]] = [(float(a), float(b), float(c)) for a, b, c in angles_deg]
-    return [_Job(folder / _name(row), positions_A, symbols, row, recording, seed) for row in rows]
-
-
-def _name(angles_deg: tuple[float, float, float]) -> str:
+def _name(angles_deg: Angles) -> str:
     phi, theta, psi = angles_deg
     extra = f"_phi{phi:+.2f}_psi{psi:+.2f}" if phi or psi else ""
     return f"tilt_{theta:+06.2f}{extra}.h5"
-
-
-def _checked(positions_A: np.ndarray, symbols: Sequence[str]) -> np.ndarray:
-    positions_A = np.asarray(positions_A, dtype=np.float64)
-    if positions_A.ndim != 2 or positions_A.shape[1] != 3 or not len(positions_A):
-        raise ValueError(f"positions_A has shape {positions_A.shape}; expected (n, 3) as (x, y, z) in Å, n at least 1")
-    if len(symbols) != len(positions_A):
-        raise ValueError(f"symbols has {len(symbols)} entries for {len(positions_A)} atoms; expected one per atom")
-    return positions_A
-
-
-def _even_fast(n: float) -> int:
-    """Smallest even size of at least `n` that transforms fast."""
-    return 2 * fft.next_fast_len(math.ceil(n / 2 - 1e-9), real=True)

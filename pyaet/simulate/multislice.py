@@ -11,6 +11,7 @@ Standard shapes: transmission (slice, y, x) complex64 with coordinate 0 at n // 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -167,3 +168,8 @@ def _shifted_probes(spectrum: np.ndarray, offset_A: np.ndarray, grid: Grid) -> n
 def _square_band(n: int) -> np.ndarray:
     low = np.abs(fft.fftfreq(n)) <= 1 / 3
     return (low[:, None] & low).astype(np.float32)
+
+
+def even_fast(n: float) -> int:
+    """Return the smallest even size of at least `n` that transforms fast (factors 2, 3 and 5)."""
+    return 2 * fft.next_fast_len(math.ceil(n / 2 - 1e-9), real=True)

@@ -51,9 +51,9 @@ def amorphous_network(
     rng: np.random.Generator,
     *,
     scramble: float = 0.5,
-    attempts: float = 200.0,
+    attempts: float = 300.0,
     hot_eV: float = 0.5,
-    cold_eV: float = 0.1,
+    cold_eV: float = 0.05,
 ) -> Network:
     """Return an annealed random network of 8 sites per diamond cell in a cube of the given density.
 
@@ -132,7 +132,7 @@ def _switches(
 @numba.njit(cache=True)
 def _may_switch(neighbours: np.ndarray, a: int, b: int, c: int, d: int) -> bool:
     """Whether a-d and b-c may replace a-c and b-d without a double bond or a triangle."""
-    if c == b or d == a or c == d:
+    if c in (b, d) or d == a:
         return False
     for x in neighbours[a]:
         if x == d:

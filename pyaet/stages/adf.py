@@ -10,7 +10,7 @@ import numpy as np
 from pyaet.artifacts import Data
 from pyaet.io.angles import match_angles, read_angles
 from pyaet.io.errors import InputError
-from pyaet.io.images import read_stack
+from pyaet.io.images import inspect_stack, read_stack
 from pyaet.plan import Adf, AngleRange, Input
 from pyaet.stages.context import Context
 from pyaet.stages.projections import Projections, write_projections
@@ -21,24 +21,29 @@ def angle_spec(angles: Any) -> Any:
     return angles.model_dump() if isinstance(angles, AngleRange) else angles
 
 
+def checked_angles(source: Input) -> np.ndarray:
+    """Euler angles (n, 3) of an ADF series in degrees, one row per image of its stack."""
+    stack = inspect_stack(source.path, variable=source.variable, axes=source.axes, pixel_A=source.pixel_A)
+    angles_deg = read_angles(angle_spec(source.angles), variable=source.angles_variable)
+    match_angles(stack.shape[0], angles_deg, source.path, stack.file_shape)
+    return angles_deg
+
+
 def condition(source: Input, target: Path, settings: Adf, context: Context) -> dict[str, Any]:
     """Read the counts of `source`, condition them and write `projections.h5`; return the stage's numbers."""
     import tomo
 
     if source.pixel_A is None:
         raise InputError("input.pixel_A: missing; expected the pixel size of the images in Å")
-    counts = read_stack(source.path, variable=source.variable, axes=source.axes, pixel_A=source.pixel_A, counts=True)
-    angles_deg = read_angles(angle_spec(source.angles), variable=source.angles_variable)
-    match_angles(len(counts), angles_deg, source.path)
-    with context.console.task("ADF images") as progress:
-        result = tomo.condition_adf(
-            counts,
-            gain=settings.gain,
-            read_noise=settings.read_noise,
-            background=settings.background,
-            denoise=settings.denoise,
-            progress=progress,
-        )
+    angles_deg = checked_angles(source)
+    counts = read_stack(
+        source.path, variable=source.variable, axes=source.axes, pixel_A=source.pixel_A, counts=True
+    )
+    try:
+        with context.console.task("ADF images") as progress:
+            result = tomo.condition_adf(counts, **settings.model_dump(), progress=progress)
+    except (ValueError, ImportError) as error:
+        raise InputError(f"{source.path}: {error}") from error
     middle = int(np.argmin(np.abs(angles_deg[:, 1])))
     data = {"raw": Data(counts[middle].astype(np.float32), "counts"), "masks": Data(result.masks, "")}
     value = Projections(result.projections, angles_deg, source.pixel_A, "electrons")

@@ -26,25 +26,29 @@ def trace(
     volume, voxel_A = read_volume(source)
     try:
         peaks = analysis.trace(volume, voxel_A, min_distance_A=specimen.min_distance_A, blur_A=settings.blur_A)
-        found = analysis.classify(volume, voxel_A, peaks, specimen.elements, rng=context.rng())
+        found = analysis.classify(
+            volume, voxel_A, peaks, specimen.elements, rng=context.rng(), radius_A=settings.radius_A
+        )
     except ValueError as error:
         raise RunError(f"{source}: {error}") from error
-    label = {symbol: i for i, symbol in enumerate(found.elements)}
-    where = np.concatenate([found.atoms.positions_A, found.rejected.positions_A])
-    intensity = np.concatenate([found.atoms.intensity, found.rejected_intensity])
-    labels = [label[symbol] for symbol in found.atoms.symbols] + [-1] * len(found.rejected.positions_A)
+    # Maxima outside the particle only measured the noise: they are no candidates.
+    label = np.full(len(peaks.positions_A), -1, dtype=np.int32)
+    label[found.atom_index] = [found.elements.index(symbol) for symbol in found.atoms.symbols]
+    shown = ~found.outside
     data = {
-        "positions_A": Data(where, "Å"),
-        "intensity": Data(intensity, ""),
-        "label": Data(np.array(labels, dtype=np.int32), ""),
-        "boundaries": Data(found.boundaries, ""),
+        "positions_A": Data(peaks.positions_A[shown], "Å"),
+        "intensity": Data(found.intensity[shown], ""),
+        "label": Data(label[shown], ""),
+        "boundaries": Data(found.boundaries[np.isfinite(found.boundaries)], ""),
     }
     write_h5(candidates, data, {"elements": list(found.elements)}, context.key)
     write_extxyz(target, found.atoms, made_by=context.key)
     return {
-        "candidates": len(where),
-        "rejected": len(found.rejected.positions_A),
-        "atoms": dict(sorted(Counter(found.atoms.symbols).items())),
+        "candidates": int(shown.sum()),
+        "rejected": int((label[shown] < 0).sum()),
+        "atoms": {symbol: found.atoms.symbols.count(symbol) for symbol in found.elements},
+        "blur_A": float(peaks.blur_A),
+        "integration_radius_A": float(found.radius_A),
     }
 
 

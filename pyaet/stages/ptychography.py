@@ -16,7 +16,7 @@ import numpy as np
 
 from pyaet.artifacts import Data, attribute, fingerprint, key_of, made_by, reading_h5, write_h5
 from pyaet.console import Progress
-from pyaet.device import Device, to_device
+from pyaet.device import Device, array_module
 from pyaet.io.errors import InputError, RunError
 from pyaet.io.fourdstem import TiltFile, list_tilts, positions_A, read_counts
 from pyaet.plan import Input, Ptychography
@@ -67,19 +67,19 @@ def reconstruct_tilt(task: TiltTask, progress: Progress | None = None) -> dict[s
     where = positions_A(task.tilt)
     patterns = counts.reshape(-1, *counts.shape[-2:])
     try:
-        data = ptycho.Patterns(to_device(patterns, task.device), where, task.tilt.pixel_mrad)
-        optics = ptycho.Optics(task.tilt.energy_eV, task.tilt.semiangle_mrad, task.tilt.defocus_A)
-        settings = engine_settings(task.settings, task.threads)
-        result = ptycho.reconstruct(data, optics, settings, rng=np.random.default_rng(task.seed), progress=progress)
+        result = ptycho.reconstruct(
+            ptycho.Patterns(patterns, where, task.tilt.pixel_mrad),
+            ptycho.Optics(task.tilt.energy_eV, task.tilt.semiangle_mrad, task.tilt.defocus_A),
+            engine_settings(task.settings, task.threads),
+            rng=np.random.default_rng(task.seed),
+            progress=progress,
+            xp=array_module(task.device),
+        )
+        phase = ptycho.phase_projection(result, vacuum_radius_A=task.settings.vacuum_radius_A)
+    except ptycho.Diverged as error:
+        raise RunError(f"{task.tilt.path}: {error}") from error
     except ValueError as error:
         raise InputError(f"{task.tilt.path}: {error}") from error
-    phase = ptycho.phase_projection(
-        result.object, result.pixel_A, result.positions_A, vacuum_radius_A=task.settings.vacuum_radius_A
-    )
-    if not np.isfinite(phase).all() or not np.isfinite(result.loss).all():
-        raise RunError(
-            f"{task.tilt.path}: the reconstruction diverged; lower the step, or check defocus_A and its sign"
-        )
     data_out = {
         "phase": Data(_blurred(phase, task.settings.blur_A / result.pixel_A), "rad"),
         "object": Data(result.object, ""),
@@ -92,7 +92,7 @@ def reconstruct_tilt(task: TiltTask, progress: Progress | None = None) -> dict[s
     }
     attributes = {
         "pixel_A": result.pixel_A,
-        "slice_A": result.slice_A or 0.0,
+        "slice_A": result.slice_A,
         "angles_deg": task.tilt.angles_deg,
         "electrons_per_pattern": float(patterns.sum(dtype=np.float64) / len(patterns)),
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import re
 from html.parser import HTMLParser
@@ -11,6 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from plotly.offline import get_plotlyjs
 from scipy.spatial import cKDTree
 
 from pyaet.io.errors import InputError
@@ -306,8 +309,10 @@ def test_turning_view_holds_every_atom_and_bond(full: Page) -> None:
     names = [trace["name"] for trace in traces]
     _, symbols, bonds = silica_sphere(9.0, np.random.default_rng(3))
     assert names == [f"bonds ({len(bonds)})", f"O ({symbols.count('O')})", f"Si ({symbols.count('Si')})", "truth"]
-    assert full.source.count("plotly.js v") == 1
-    assert len(full.source) < 9e6
+    library = re.findall(r'id="plotly-gzip">(.*?)</script>', full.source, re.DOTALL)
+    assert len(library) == 1
+    assert gzip.decompress(base64.b64decode(library[0])).decode() == get_plotlyjs()
+    assert len(full.source) < 4e6
 
 
 def test_pictures_follow_light_and_dark(full: Page) -> None:

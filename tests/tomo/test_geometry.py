@@ -49,7 +49,9 @@ def test_general_angles_are_the_product_of_the_three_turns() -> None:
 @given(arrays(np.float64, (3, 3), elements=st.floats(-720, 720)))
 def test_rotations_are_proper_and_keep_lengths(angles: np.ndarray) -> None:
     matrices = rotation(angles)
-    np.testing.assert_allclose(matrices @ matrices.transpose(0, 2, 1), np.broadcast_to(np.eye(3), (3, 3, 3)), atol=1e-12)
+    np.testing.assert_allclose(
+        matrices @ matrices.transpose(0, 2, 1), np.broadcast_to(np.eye(3), (3, 3, 3)), atol=1e-12
+    )
     np.testing.assert_allclose(np.linalg.det(matrices), 1.0, atol=1e-12)
 
 

@@ -40,7 +40,9 @@ RUN_AXIS = """
 extern "C" void run(int rows, int ny, const long long* start, const int* column, const real* weight, const real* source,
                     real* out) { RUN(sparse_rows(rows, ny, start, column, weight, source, out)) }
 """
-EULER_ARGUMENTS = "int n, int ny, int nx, int nz, int parts, const real* frames, const real* offsets, const real* from, real* to"
+EULER_ARGUMENTS = (
+    "int n, int ny, int nx, int nz, int parts, const real* frames, const real* offsets, const real* from, real* to"
+)
 RUN_EULER = f"""
 extern "C" void run_forward({EULER_ARGUMENTS})
 {{ RUN(euler_forward(n, ny, nx, nz, parts, frames, offsets, from, to)) }}

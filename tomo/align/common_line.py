@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from tomo.normalize import Measured, noise_variance
+from tomo.normalize import Measured, is_noise, noise_variance
 
 TOLERANCE_PX = 0.002
 MAX_ROUNDS = 30
@@ -27,6 +27,10 @@ CHANNELLING = 0.005
 def displacements(images: NDArray[np.floating], masks: NDArray[np.bool_]) -> Measured:
     """Displacement in px along y of each background-free image (n, y, x) from the series' common profile; mean zero."""
     profile, variance = _profiles(images, masks)
+    step, error = _fit(profile, variance)
+    if is_noise(step / error, len(step)):
+        # A search would only find the strongest ripple of the noise.
+        return Measured(step - step.mean(), error)
     found = _coarse(profile)
     for _ in range(MAX_ROUNDS):
         moved = np.stack([_moved(line, -d) for line, d in zip(profile, found, strict=True)])
@@ -35,14 +39,14 @@ def displacements(images: NDArray[np.floating], masks: NDArray[np.bool_]) -> Mea
         found = found + step
         if np.abs(step).max() < TOLERANCE_PX:
             break
-    return Measured(found - found.mean(), np.hypot(error, CHANNELLING * _rms_width(moved.mean(axis=0))))
+    return Measured(found - found.mean(), error)
 
 
 def _profiles(
     images: NDArray[np.floating], masks: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Sums over x within the columns that hold the particle (n, y), and the variance of their noise (n, y)."""
-    columns = masks.any(axis=1)[:, None, :]
+    columns = np.asarray(masks.any(axis=1))[:, None, :]
     profile = np.where(columns, images, 0.0).sum(axis=2, dtype=np.float64)
     variance = np.where(columns, noise_variance(images), 0.0).sum(axis=2)
     return ndimage.gaussian_filter1d(profile, BLUR_PX, axis=1, mode="nearest"), variance
@@ -75,7 +79,9 @@ def _moved(line: NDArray[np.float64], shift_px: float) -> NDArray[np.float64]:
     return ndimage.shift(line, shift_px, order=3, mode="nearest")
 
 
-def _fit(profile: NDArray[np.float64], variance: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _fit(
+    profile: NDArray[np.float64], variance: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Rest displacements (n,) of profiles (n, y) from their mean, and standard errors."""
     mean = profile.mean(axis=0)
     design = np.stack([mean, np.ones_like(mean), -np.gradient(mean)], axis=1)
@@ -86,4 +92,4 @@ def _fit(profile: NDArray[np.float64], variance: NDArray[np.float64]) -> tuple[N
     # Errors of the sums before the blur, brought through the blur and the fit.
     through = ndimage.gaussian_filter1d(solve[2], BLUR_PX, mode="nearest")
     error = np.sqrt((through**2 * variance).sum(axis=1)) / np.abs(coefficient[:, 0])
-    return coefficient[:, 2] / coefficient[:, 0], error
+    return coefficient[:, 2] / coefficient[:, 0], np.hypot(error, CHANNELLING * _rms_width(mean))

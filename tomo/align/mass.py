@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from tomo.normalize import Measured, noise_variance
 
-
 CHANNELLING = 0.01
 
 

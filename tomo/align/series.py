@@ -1,0 +1,86 @@
+"""The steps of an alignment in their order: outline, background, mass, positions, refined positions, one resampling.
+
+All measurements are made on the images as they came, moved by whatever is known at that point, and each image is
+resampled once, at the end.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomo.align import Alignment, Steps
+from tomo.align.common_line import displacements
+from tomo.align.mass import centres_of_mass
+from tomo.align.match import FEWEST_TILTS, matched
+from tomo.align.shift import shifted
+from tomo.geometry import rotation
+from tomo.normalize import Measured, backgrounds, masses, particle_masks, settled
+
+log = logging.getLogger(__name__)
+
+
+def aligned(
+    projections: NDArray[np.floating],
+    angles: NDArray[np.float64],
+    steps: Steps,
+    progress: Callable[[int, int, float], None] | None,
+) -> Alignment:
+    """Align checked projections (n, y, x) at angles (n, 3): the work of tomo.align."""
+    images = projections.astype(np.float32)
+    masks = particle_masks(images)
+    measured = backgrounds(images, masks)
+    level = settled(measured, np.ones((len(images), 1)))
+    images -= level.astype(np.float32)[:, None, None]
+    mass = masses(images, masks, measured.error)
+    if not (mass.value > 0).all():
+        raise ValueError(f"tilt {int(np.argmin(mass.value))} has no mass above its background; leave it out.")
+    shifts, shift_errors = _shifts(images, masks, measured.error, angles, steps)
+    scales, scale_errors = _scales(mass)
+    if steps.match and len(images) >= FEWEST_TILTS:
+        even = images * scales.astype(np.float32)[:, None, None]
+        best = matched(even, masks, angles, shifts, steps.match_blur_px, progress)
+        shifts, shift_errors = best.value, best.error
+    images = np.stack([shifted(image, shift) for image, shift in zip(images, shifts, strict=True)])
+    log.info("alignment: rms shift (y, x) %s px", np.sqrt((shifts**2).mean(axis=0)).round(3))
+    if steps.normalise:
+        images *= scales.astype(np.float32)[:, None, None]
+    else:
+        images += level.astype(np.float32)[:, None, None]
+        scales, level = np.ones(len(images)), np.zeros(len(images))
+    return Alignment(images, shifts, scales, level, shift_errors, scale_errors)
+
+
+def _shifts(
+    images: NDArray[np.float32],
+    masks: NDArray[np.bool_],
+    background_error: NDArray[np.float64],
+    angles: NDArray[np.float64],
+    steps: Steps,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Shifts (n, 2) as (y, x) to apply, and the standard errors of their measurement."""
+    shifts, errors = np.zeros((len(images), 2)), np.zeros((len(images), 2))
+    centres = [centres_of_mass(images, masks, background_error, axis) for axis in (1, 2)]
+    line = displacements(images, masks) if steps.common_line else None
+    for column, seen in enumerate(centres):
+        if column == 0 and line is not None:
+            # The common line knows the images relative to each other, the mass knows where all of them lie.
+            offset = (seen.value - line.value).mean() if steps.centre_of_mass else 0.0
+            seen = Measured(line.value + offset, line.error)
+        elif not steps.centre_of_mass:
+            continue
+        # A specimen off the axis moves like a point on it; that and a constant are no noise.
+        basis = np.column_stack([rotation(angles)[:, 1 - column], np.ones(len(angles))])
+        shifts[:, column], errors[:, column] = -settled(seen, basis), seen.error
+    return shifts, errors
+
+
+def _scales(mass: Measured) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Factors (n,) that bring all masses to their mean, and the errors of the factors."""
+    mean = mass.value.mean()
+    relative = Measured(mass.value / mean, mass.error / mean)
+    settled_mass = settled(relative, np.ones((len(mass.value), 1)), expected=1.0)
+    return 1.0 / settled_mass, relative.error / settled_mass**2
