@@ -2,10 +2,11 @@
 
 The integrated intensity of a candidate is the integral of the volume over a sphere of half the minimum distance.
 k-means on it starts a one-dimensional Gaussian mixture: one component per element and, where the data call for it,
-one of non-atoms. Where the volume was held positive the noise is skewed, and the mixture is one of square roots. Maxima of the empty part of the volume show what intensity mere noise reaches; the non-atom component
-is held near them, so that it can have no members when there is nothing to reject. Where the noise is not known from
-there, or what lies between the atoms is not like it, a non-atom class must earn its place: by the Bayesian information
-criterion and by a clear gap below the lightest element.
+one of non-atoms. (Where the volume was held positive its noise is skewed, and the mixture is one of square roots.)
+Maxima of the empty part of the volume show what intensity mere noise reaches; the non-atom component is held near
+them, so that it can have no members when there is nothing to reject. Where the noise is not known from there, or what
+lies between the atoms is not like it, a non-atom class must earn its place: by the Bayesian information criterion and
+by a clear gap below the lightest element.
 
 Source: k-means on integrated intensities with a non-atom class, Liao et al., Nature (2026),
 doi:10.1038/s41586-025-09857-4; separation of two components, Ashman et al. (1994), doi:10.1086/117248.
@@ -34,6 +35,8 @@ CLEAR_GAP = 3.0
 """Ashman's D = √2 |m1 − m0| / √(s0² + s1²) above which two components are apart beyond doubt (2 = just separate)."""
 FAINT = 0.4
 """A free non-atom class is fainter than this share of the lightest element."""
+ABOVE_NOISE = 2.0
+"""The lightest element is brighter than the noise by more than this many of its spreads."""
 ALIKE = 2.5
 """No element's spread differs from their geometric mean by more than this factor."""
 
@@ -52,6 +55,10 @@ class Mixture:
         """Density of every component at every x, (..., components)."""
         t = (np.asarray(x, dtype=np.float64)[..., None] - self.mean) / self.sigma
         return self.share * np.exp(-0.5 * t**2) / (self.sigma * np.sqrt(2 * np.pi))
+
+    def criterion(self, count: int) -> float:
+        """Bayesian information criterion of the fit to `count` values; the least is the best."""
+        return self.parameters * float(np.log(count)) - 2 * self.log_likelihood
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,21 +193,30 @@ def fit_mixture(
             f"elements names {elements} kinds but the candidates have {distinct} distinct intensities; "
             "name fewer elements or trace more candidates"
         )
-    models = []
-    if len(noise) >= ENOUGH_NOISE:
-        models += _anchored(values, noise, elements, rng)
-    else:
-        models.append(_expectation_maximisation(values, k_means(values, elements, rng), None))
+    level = _noise_level(noise, values)
+    models = [_expectation_maximisation(values, k_means(values, elements, rng), None)] if level is None else []
+    if level is not None:
+        models += _anchored(values, *level, elements, rng)
     if distinct > elements:
         free = _expectation_maximisation(values, k_means(values, elements + 1, rng), (-np.inf, np.inf, 0.0, np.inf))
         models += [free] if _is_apart(free, faint) else []
-    return min(models, key=lambda m: m.parameters * np.log(len(values)) - 2 * m.log_likelihood)
+    if level is not None:
+        models = [model for model in models if model.mean[1] > level[0] + ABOVE_NOISE * level[1]]
+    if not models:
+        raise ValueError("every candidate looks like the noise outside the particle; no atom was found in the volume")
+    return min(models, key=lambda model: model.criterion(len(values)))
 
 
-def _anchored(values: Array, noise: Array, elements: int, rng: np.random.Generator) -> list[Mixture]:
-    """Mixtures whose non-atom component is held near the noise, started with and without the faint candidates."""
+def _noise_level(noise: Array, values: Array) -> tuple[float, float] | None:
+    """Median and robust spread of the intensities of noise, None when there are too few of them."""
+    if len(noise) < ENOUGH_NOISE:
+        return None
     centre = float(np.median(noise))
-    spread = max(1.4826 * float(np.median(np.abs(noise - centre))), 1e-6 * float(np.ptp(values)), 1e-300)
+    return centre, max(1.4826 * float(np.median(np.abs(noise - centre))), 1e-6 * float(np.ptp(values)), 1e-300)
+
+
+def _anchored(values: Array, centre: float, spread: float, elements: int, rng: np.random.Generator) -> list[Mixture]:
+    """Mixtures whose non-atom component is held near the noise, started with and without the faint candidates."""
     limits = (centre - spread, centre + 3 * spread, 0.5 * spread, 3 * spread)
     bright = values[values > centre + 4 * spread]
     starts = [part for part in (values, bright) if len(np.unique(part)) >= elements]
@@ -231,7 +247,7 @@ def _expectation_maximisation(
         density = mixture.density(values)
         total = np.maximum(density.sum(axis=1), 1e-300)
         likelihood = float(np.log(total).sum())
-        if likelihood - before < 1e-9 * abs(likelihood):
+        if likelihood - before < 1e-3:
             break
         before = likelihood
         mixture = _maximise(values, density / total[:, None], mixture.mean, noise, floor)
@@ -274,9 +290,9 @@ def _named(
     counts = {name: int((kind[atom] == k).sum()) for k, name in enumerate(names)}
     rejected = np.flatnonzero(peaks.inside & (kind < 0))
     log.info("atoms %s, rejected %d of %d candidates", counts, len(rejected), int(peaks.inside.sum()))
-    _warn_of_overlap(mixture, names, non_atoms, counts)
     unknown = np.full(len(atom), np.nan)
     symbols = tuple(names[k] for k in kind[atom])
+    _warn_of_missing(names, symbols, mixture, values[peaks.inside] ** power)
     atoms = Atoms(peaks.positions_A[atom], symbols, values[atom], unknown, np.clip(probability, 0, 1))
     centres = mixture.mean[non_atoms:] ** (1 / power)
     limits = np.where(np.isfinite(boundaries), np.abs(boundaries) ** (1 / power) * np.sign(boundaries), -np.inf)
@@ -292,13 +308,13 @@ def _crossing(mixture: Mixture, k: int) -> float:
     return float(grid[above[0]]) if len(above) else float(grid[-1])
 
 
-def _warn_of_overlap(mixture: Mixture, names: tuple[str, ...], first: int, counts: dict[str, int]) -> None:
-    """Say so when an element got no atom or two neighbouring elements' intensities do not separate (Ashman's D < 2)."""
-    for name, count in counts.items():
-        if count == 0:
-            log.warning("no atom was named %s; is it in the specimen?", name)
-    for k, (light, heavy) in enumerate(zip(names, names[1:], strict=False)):
-        a, b = first + k, first + k + 1
-        gap = np.sqrt(2) * (mixture.mean[b] - mixture.mean[a]) / np.hypot(mixture.sigma[a], mixture.sigma[b])
-        if gap < 2:
-            log.warning("the intensities of %s and %s overlap (separation %.1f, clear above 2)", light, heavy, gap)
+def _warn_of_missing(names: tuple[str, ...], symbols: tuple[str, ...], mixture: Mixture, values: Array) -> None:
+    """Say so when an element got no atom, or when one class fewer would describe the intensities as well."""
+    for name in sorted(set(names) - set(symbols)):
+        log.warning("no atom was named %s; is it in the specimen?", name)
+    last = len(mixture.mean) - len(names)
+    for k in range(last, len(mixture.mean) - 1):
+        merged = _expectation_maximisation(values, np.delete(mixture.mean, k), None)
+        if merged.criterion(len(values)) < _expectation_maximisation(values, mixture.mean, None).criterion(len(values)):
+            light, heavy = names[k - last : k - last + 2]
+            log.warning("the intensities do not tell %s from %s; their names are a guess", light, heavy)

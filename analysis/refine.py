@@ -4,7 +4,8 @@ The image of tilt t is a background plus one Gaussian per atom: m_t(x) = c_t + �
 integrated intensity A and the width w belong to the element (or A to the atom). The weighted squared residual
 L = ½ Σ w (m − b)² is lowered in turns: in A and w by Gauss-Newton, in the positions by L-BFGS with each atom scaled by
 its own block of the Gauss-Newton matrix. The backgrounds are eliminated: each is the weighted mean of what is left.
-No step raises L. Shot noise enters as weights 1/variance, with the variance fitted to the residual of the start.
+No step raises L; only the removal of a collapsed atom may. Shot noise enters as weights 1/variance, with the variance
+fitted to the residual of the start.
 
 Standard shapes: projections (n, y, x), rotations (n, 3, 3), positions (n, 3) in Å as (x, y, z); a point r is seen at
 R r, at image column (R r)_x / pixel + nx//2 and row (R r)_y / pixel + ny//2.
@@ -17,12 +18,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize
+from scipy.optimize import OptimizeResult, minimize
 from scipy.spatial import cKDTree
 
 from .atoms import Atoms
@@ -30,17 +31,21 @@ from .uncertainty import (
     REACH,
     NoiseModel,
     available_threads,
+    coupled,
     covariance,
     inflation,
     information,
     measure_noise,
-    over_tilts,
+    share_out,
 )
 
 log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int, float], None]
 Array = NDArray[np.float64]
+
+COUPLED = 20.0
+"""Atoms nearer than this many widths share their uncertainty."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,12 +141,12 @@ class Model:
     def project(self, positions_A: Array) -> Array:
         """Pixel (x, y) of every atom in every image, (tilts, n, 2)."""
         ny, nx = self.images.shape[1:]
-        return np.einsum("tij,aj->tai", self.to_pixels, positions_A) + (nx // 2, ny // 2)
+        return np.einsum("tij,aj->tai", self.to_pixels, positions_A) + np.array([nx // 2, ny // 2])
 
     def render(self, at: Array, amplitude: Array, sigma: Array, *, widen: bool = False) -> Array:
         """Images (tilts, y, x) of the atoms alone, or their derivative by the logarithm of the widths."""
         out = np.zeros(self.images.shape)
-        over_tilts(_render, len(at), self.threads, at, amplitude, sigma, widen, out)
+        share_out(_render, len(at), self.threads, at, amplitude, sigma, widen, out)
         return out
 
     def centred(self, images: Array) -> Array:
@@ -159,7 +164,7 @@ class Model:
         at = self.project(positions_A)
         loss, residual = self.loss(at, amplitude, sigma)
         sums = np.zeros((*at.shape[:2], 3))
-        over_tilts(_moments, len(at), self.threads, at, sigma, self.weights * residual, sums)
+        share_out(_moments, len(at), self.threads, at, sigma, self.weights * residual, sums)
         by_pixel = sums[..., :2] * (amplitude / sigma**2)[:, None]
         return loss, np.einsum("tij,tai->aj", self.to_pixels, by_pixel), sums[..., 2].sum(axis=0)
 
@@ -235,7 +240,12 @@ class _Trail:
 
 
 def _model(
-    atoms: Atoms, projections: ArrayLike, rotations: ArrayLike, pixel_A: float, weights: ArrayLike | None, threads: int | None
+    atoms: Atoms,
+    projections: ArrayLike,
+    rotations: ArrayLike,
+    pixel_A: float,
+    weights: ArrayLike | None,
+    threads: int | None,
 ) -> Model:
     """The checked input, with equal weights where none are given."""
     images, turned = np.asarray(projections, dtype=np.float64), np.asarray(rotations, dtype=np.float64)
@@ -253,7 +263,9 @@ def _model(
         raise ValueError(f"pixel_A is {pixel_A}; expected the edge of a pixel in Å, a positive number")
     given = np.ones(images.shape) if weights is None else np.asarray(weights, dtype=np.float64)
     if given.shape != images.shape or not np.isfinite(given).all() or given.min() < 0 or given.max() == 0:
-        raise ValueError(f"weights has shape {given.shape}; expected {images.shape}, finite, zero or more, not all zero")
+        raise ValueError(
+            f"weights has shape {given.shape}; expected {images.shape}, finite, zero or more, not all zero"
+        )
     element = np.array([atoms.elements.index(symbol) for symbol in atoms.symbols])
     model = Model(images, given, turned, float(pixel_A), element, available_threads() if threads is None else threads)
     at, size = model.project(atoms.positions_A), np.array(images.shape[:0:-1])
@@ -306,9 +318,7 @@ def _weighted(model: Model, state: _State, weights: ArrayLike | None, *, shot: b
     return replace(model, weights=(1.0 if weights is None else np.asarray(weights)) / noise.variance(signal))
 
 
-def _noise(
-    model: Model, state: _State, weights: ArrayLike | None, shot: bool
-) -> tuple[NoiseModel, Array, Array]:
+def _noise(model: Model, state: _State, weights: ArrayLike | None, shot: bool) -> tuple[NoiseModel, Array, Array]:
     """Noise of the residual, the signal it was regressed on, and the residual."""
     at = model.project(state.positions_A)
     signal = model.render(at, state.amplitude, state.sigma)
@@ -376,10 +386,10 @@ def _fit_positions(model: Model, state: _State, iterations: int, free_amplitudes
         slope = np.concatenate([by_place, by_amplitude[:, None]], axis=1)[:, :size]
         return loss, np.einsum("aij,ai->aj", scale, slope).ravel()
 
-    def tell(intermediate_result: object) -> None:
-        trail.add(float(getattr(intermediate_result, "fun")), step=True)  # noqa: B009
+    def tell(intermediate_result: OptimizeResult) -> None:
+        trail.add(float(intermediate_result.fun), step=True)
 
-    options = {"maxiter": iterations, "maxcor": 12, "ftol": 1e-11, "gtol": 1e-4, "maxls": 30}
+    options: Any = {"maxiter": iterations, "maxcor": 12, "ftol": 1e-11, "gtol": 1e-4, "maxls": 30}
     found = minimize(objective, np.zeros(start.size), jac=True, method="L-BFGS-B", callback=tell, options=options)
     if not found.fun <= state.loss:
         return state
@@ -405,7 +415,9 @@ def _survivors(state: _State, atoms: Atoms, min_distance_A: float | None) -> NDA
     for i, j in pairs[np.argsort(gap)]:
         if alive[i] and alive[j]:
             alive[i if bright[i] < bright[j] else j] = False
-            log.warning("atoms %d and %d came within %.2f Å of each other; the fainter is removed", i, j, min_distance_A)
+            log.warning(
+                "atoms %d and %d came within %.2f Å of each other; the fainter is removed", i, j, min_distance_A
+            )
     return alive
 
 
@@ -430,7 +442,18 @@ def _finished(
     )
     cov = covariance(fisher[:, :size, :size])
     factor = inflation(cov, scores[..., :size])
-    sigma_axes = np.sqrt(factor * np.einsum("aii->ai", cov)[:, :3])
+    whole = coupled(
+        cov[:, :3, :3],
+        state.positions_A,
+        COUPLED * model.pixel_A * float(state.sigma.max()),
+        at,
+        state.amplitude,
+        state.sigma,
+        inverse_variance,
+        model.to_pixels,
+        model.threads,
+    )
+    sigma_axes = np.sqrt(factor * np.einsum("aii->ai", whole))
     chosen = atoms.select(kept)
     area = model.pixel_A**2
     means = {name: model.element == k for k, name in enumerate(atoms.elements)}

@@ -53,7 +53,7 @@ class Peaks:
 
     positions_A: Array
     height: Array
-    inside: NDArray[np.bool_] = field(default=None)  # type: ignore[assignment]
+    inside: NDArray[np.bool_] = field(default=None)  # type: ignore[arg-type]
     blur_A: float = 0.0
     min_distance_A: float = 0.0
 
@@ -103,6 +103,8 @@ def trace(
     blur = automatic_blur(data, voxel_A, min_distance_A, mask) if blur_A == "auto" else float(blur_A)
     smooth = smoothed(data, blur / voxel_A)
     start = _thinned(*_maxima(smooth), 0.7 * min_distance_A / voxel_A)
+    if not len(start):
+        raise ValueError("volume has no positive maximum; atoms must be bright on a background near zero")
     start, inside = _sample_outside(start, mask, seen_by_all_tilts(data.shape))
     points, height, good = fit_maxima(smooth, start, iterations=iterations, progress=progress)
     points, height, inside = points[good], height[good], inside[good]
@@ -156,7 +158,8 @@ def otsu(values: NDArray, bins: int = 256) -> float:
     below, moment = np.cumsum(count), np.cumsum(count * middle)
     above = below[-1] - below
     between = (moment[-1] * below - moment * below[-1]) ** 2 / np.maximum(below * above, 1)
-    return float(middle[np.argmax(between)])
+    # Between two heaps with nothing in between every threshold is as good; the middle one is taken.
+    return float(middle[between >= between.max() * (1 - 1e-12)].mean())
 
 
 def find_particle(data: NDArray, voxel_A: float, min_distance_A: float) -> NDArray[np.bool_]:

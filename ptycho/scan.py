@@ -82,7 +82,10 @@ class ShiftedProbes:
         """∂L/∂P* (mode, y, x) from the gradients (pattern, mode, y, x) at the shifted probes."""
         unique, index = np.unique(self.scan.index[ids], return_inverse=True)
         xp = gradients.__array_namespace__()
-        sums = xp.stack([gradients[np.flatnonzero(index == u)].sum(0) for u in range(len(unique))])
+        if len(unique) == len(ids):
+            sums = gradients[np.argsort(index)]
+        else:
+            sums = xp.stack([gradients[np.flatnonzero(index == u)].sum(0) for u in range(len(unique))])
         spectra = fft2(sums, self.threads)
         spectra *= self.scan.ramps(unique, self.spectrum).conj()
         return ifft2(spectra.sum(0), self.threads)

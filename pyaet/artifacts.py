@@ -23,6 +23,9 @@ import numpy as np
 import pyaet
 from pyaet.io.errors import InputError, RunError
 
+UNFINISHED = ".*.part"
+"""Names of files whose writer was killed; nobody reads them."""
+
 _WHOLE_FILE_BYTES = 256 * 2**20
 _SAMPLES = 64
 _SAMPLE_BYTES = 2**20

@@ -83,7 +83,7 @@ def _ptychography(plan: Plan, source: Input, workers: int) -> tuple[dict[str, An
     patterns, detector = first.shape[0] * first.shape[1], first.shape[2:]
     pixel_A = ptycho.wavelength_A(first.energy_eV) / (detector[1] * first.pixel_mrad * 1e-3)
     ny, nx = (math.ceil(n * first.step_A / pixel_A) for n in first.shape[:2])
-    object_shape = (settings.slices, ny + detector[0], nx + detector[1])
+    object_shape = (ny + detector[0], nx + detector[1])
     each = BASE_BYTES + ptycho.memory_bytes(patterns, detector, object_shape, settings)
     size = detector[0] * detector[1]
     transforms = 4 * settings.slices * patterns * settings.iterations

@@ -162,6 +162,7 @@ class Alignment(Section):
 
     centre_of_mass: bool = True
     common_line: bool = True
+    match: bool = True
     normalise: bool = True
 
 
@@ -187,7 +188,7 @@ class Refinement(Section):
     """Coordinates refined against the aligned projections, with error bars."""
 
     enabled: bool = True
-    iterations: Count | None = None
+    iterations: Count = 60
 
 
 class Structure(Section):
@@ -221,7 +222,7 @@ class Simulation(Section):
     angles: Angles = AngleRange(start=-72, stop=72, step=6)
     energy_eV: EnergyEV = 80e3
     semiangle_mrad: SemiangleMrad = 30.0
-    defocus_A: float = 120.0
+    defocus_A: float | None = None
     field_A: Positive = 18.0
     step_A: Positive = 0.5
     max_angle_mrad: Positive = 60.0
@@ -231,6 +232,7 @@ class Simulation(Section):
     phonons: Count = 2
     phonon_sigma_A: NonNegative = 0.07
     dose_e_per_A2: Positive = 1e4
+    background_e: NonNegative = 1.0
     model: Literal["multislice", "linear"] = "multislice"
 
 

@@ -86,6 +86,8 @@ def run_plan(
     origin = origin_of(plan)
     _refuse_foreign(directory, origin, fresh)
     with _locked(directory):
+        for rest in directory.rglob(artifacts.UNFINISHED):
+            rest.unlink()
         if fresh:
             _clear(directory)
         with _logging_to(directory / "log.txt"):

@@ -104,10 +104,10 @@ def settled(
 ) -> NDArray[np.float64]:
     """Values (n,) freed of as much of their own measurement noise as the series reveals.
 
-    basis (n, m) spans what may vary smoothly along the series. When the values agree with the expected ones within their errors,
-    the expected ones are returned: data that need no correction get none. Otherwise the fit of the basis is kept
-    and each rest is shrunk by v / (v + error²), v being the variance of the rests in excess of their errors
-    (empirical Bayes; Efron & Morris 1973, doi:10.2307/2284155). Large true deviations stay whole.
+    basis (n, m) spans what may vary smoothly along the series. When the values agree with the expected ones within
+    their errors, the expected ones are returned: data that need no correction get none. Otherwise the fit of the
+    basis is kept and each rest is shrunk by v / (v + error²), v being the variance of the rests in excess of their
+    errors (empirical Bayes; Efron & Morris 1973, doi:10.2307/2284155). Large true deviations stay whole.
     """
     n, rank = len(basis), int(np.linalg.matrix_rank(basis))
     if n < rank + 3 or not (measured.error > 0).all():

@@ -3,9 +3,10 @@
     volume (z, y, x) --A--> projections (n, y, x),    so that RESIRE reads  x -= t * A.T(A(x) - b)
 
 Every voxel is cut into subvoxels = (z, y, x) equal parts; each is seen at R r and shared bilinearly among the four
-pixels round it. Parts carry equal shares of the voxel, so a projection is the sum of the volume along the beam, in voxels, and
-mass inside the image is conserved. Index n // 2 is coordinate 0 on both sides. What falls outside the image is dropped,
-and reads zero in the transpose. 2 × 1 × 2 parts are those of the published volumes (doi:10.1038/s41586-025-09857-4).
+pixels round it. Parts carry equal shares of the voxel, so a projection is the sum of the volume along the beam, in
+voxels, and mass inside the image is conserved. Index n // 2 is coordinate 0 on both sides. What falls outside the
+image is dropped, and reads zero in the transpose. 2 × 1 × 2 parts are those of the published volumes
+(doi:10.1038/s41586-025-09857-4).
 
 When all tilts turn about y, slices along y are independent and the far quicker kernels of kernels_axis do the work;
 otherwise those of kernels_euler. Arrays that come back have the right shape but may be stored with y contiguous;

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 _FLOOR = 0.02
 _START_RAD2_A2 = 0.1
-_PARTICLE_SHARE = 0.25
+_PARTICLE_SHARE = 0.5
 """Of the scanned field: what is measured over all of it is denser by this where the atoms are."""
 _ABSORPTION_SHARE = 0.1
 _PROBE_STEP = 0.5
@@ -79,7 +79,7 @@ class GradientSolver:
         return state, gradients.loss
 
     def end_iteration(self, state: State) -> None:
-        """After the second pass the prior takes its strength from the phase itself; the metric follows a refined probe."""
+        """After the second pass the prior takes its strength from the phase itself."""
         self._iteration += 1
         if self._iteration == 2 and self.settings.prior_rad2_A2 == "auto":
             strength = self._measure(state)

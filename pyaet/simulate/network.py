@@ -108,44 +108,44 @@ def _switches(
 ) -> int:
     """Attempt one switch per row of `random` (n, 5); return how many were accepted."""
     accepted = 0
+    seeds, before = np.empty(4, dtype=np.int64), np.empty_like(sites)
     for row in range(len(random)):
-        u = random[row]
-        a = int(u[0] * len(sites))
-        ib, ic, jd = int(u[1] * 4), int(u[2] * 4), int(u[3] * 4)
+        a = int(random[row, 0] * len(sites))
+        ib, ic, jd = int(random[row, 1] * 4), int(random[row, 2] * 4), int(random[row, 3] * 4)
         b, c = neighbours[a, ib], neighbours[a, ic]
         d = neighbours[b, jd]
         if not _may_switch(neighbours, a, b, c, d):
             continue
-        moving, seeing = _neighbourhood(neighbours, np.array([a, b, c, d]))
-        before = sites[seeing].copy()
+        seeds[0], seeds[1], seeds[2], seeds[3] = a, b, c, d
+        moving, seeing = _neighbourhood(neighbours, seeds)
+        _copy(moving, sites, before)
         energy = _relax(sites, neighbours, box, moving, seeing, 0)
         _exchange(neighbours, a, b, c, d)
         change = _relax(sites, neighbours, box, moving, seeing, STEPS_LOCAL) - energy
-        if change <= 0 or u[4] < np.exp(-change / temperature[row]):
+        if change <= 0 or random[row, 4] < np.exp(-change / temperature[row]):
             accepted += 1
         else:
             _exchange(neighbours, a, b, d, c)
-            sites[seeing] = before
+            _copy(moving, before, sites)
     return accepted
+
+
+@numba.njit(cache=True)
+def _copy(which: np.ndarray, source: np.ndarray, target: np.ndarray) -> None:
+    for i in which:
+        for x in range(3):
+            target[i, x] = source[i, x]
 
 
 @numba.njit(cache=True)
 def _may_switch(neighbours: np.ndarray, a: int, b: int, c: int, d: int) -> bool:
     """Whether a-d and b-c may replace a-c and b-d without a double bond or a triangle."""
-    if c in (b, d) or d == a:
+    if c == b or d == a or c == d or _bonded(neighbours, a, d) or _bonded(neighbours, b, c):  # noqa: SIM109
         return False
-    for x in neighbours[a]:
-        if x == d:
+    for i in range(4):
+        x, y = neighbours[a, i], neighbours[b, i]
+        if (x != b and _bonded(neighbours, d, x)) or (y != a and _bonded(neighbours, c, y)):
             return False
-        for y in neighbours[d]:
-            if x == y and x != b:
-                return False
-    for x in neighbours[b]:
-        if x == c:
-            return False
-        for y in neighbours[c]:
-            if x == y and x != a:
-                return False
     return True
 
 
@@ -175,21 +175,25 @@ def _neighbourhood(neighbours: np.ndarray, seeds: np.ndarray) -> tuple[np.ndarra
     """Sites within `SHELLS` bonds of the seeds, and the same with one shell more, whose angles feel them move."""
     reached = np.zeros(len(neighbours), dtype=np.bool_)
     found = np.empty(len(neighbours), dtype=np.int64)
-    found[: len(seeds)] = seeds
-    reached[seeds] = True
-    start, stop, inner = 0, len(seeds), 0
+    stop = 0
+    for i in range(len(seeds)):
+        reached[seeds[i]] = True
+        found[stop] = seeds[i]
+        stop += 1
+    start, inner = 0, 0
     for shell in range(SHELLS + 1):
         if shell == SHELLS:
             inner = stop
         last = stop
         for i in range(start, last):
-            for j in neighbours[found[i]]:
-                if not reached[j]:
-                    reached[j] = True
-                    found[stop] = j
+            for j in range(4):
+                site = neighbours[found[i], j]
+                if not reached[site]:
+                    reached[site] = True
+                    found[stop] = site
                     stop += 1
         start = last
-    return found[:inner].copy(), found[:stop].copy()
+    return found[:inner], found[:stop]
 
 
 @numba.njit(cache=True)

@@ -16,12 +16,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.resources import as_file, files
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import minimize
 from scipy.spatial import cKDTree
 
-from pyaet.simulate.network import Network, amorphous_network
+if TYPE_CHECKING:
+    from pyaet.simulate.network import Network
 
 SHIPPED_SEED = 2026
 DENSITY_G_PER_CM3 = 2.20
@@ -56,7 +58,7 @@ def shipped_silica() -> Silica:
     """Return the box of 640 Si and 1280 O that comes with pyaet."""
     from pyaet.io.xyz import read_xyz
 
-    with as_file(files("pyaet.simulate") / "data" / "silica_network.extxyz") as path:
+    with as_file(files("pyaet.simulate") / "silica_network.extxyz") as path:
         table = read_xyz(path)
     return Silica(table.columns["pos"], tuple(table.columns["species"].tolist()), float(table.info["box_A"]))
 
@@ -66,6 +68,8 @@ def amorphous_silica(cells: tuple[int, int, int], rng: np.random.Generator, *, a
 
     The same generator state gives the same box. Raises `ValueError` when there are fewer than 2 cells along an axis.
     """
+    from pyaet.simulate.network import amorphous_network
+
     sites_per_A3 = DENSITY_G_PER_CM3 / MASS_SIO2_G * 1e-24
     return bridged(amorphous_network(cells, sites_per_A3, rng, attempts=attempts), rng)
 

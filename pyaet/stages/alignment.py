@@ -8,9 +8,13 @@ from typing import Any
 import numpy as np
 
 from pyaet.artifacts import Data
+from pyaet.io.errors import InputError
 from pyaet.plan import Alignment
 from pyaet.stages.context import Context
 from pyaet.stages.projections import Projections, read_projections, write_projections
+
+MATCH_BLUR_A = 0.4
+"""About the width of an atom's image: what is finer is noise when images are matched."""
 
 
 def align(source: Path, target: Path, settings: Alignment, context: Context) -> dict[str, Any]:
@@ -18,13 +22,17 @@ def align(source: Path, target: Path, settings: Alignment, context: Context) -> 
     import tomo
 
     given = read_projections(source)
-    result = tomo.align(
-        given.images,
-        given.angles_deg,
-        centre_of_mass=settings.centre_of_mass,
-        common_line=settings.common_line,
-        normalise=settings.normalise,
-    )
+    try:
+        with context.console.task("alignment") as progress:
+            result = tomo.align(
+                given.images,
+                given.angles_deg,
+                **settings.model_dump(),
+                match_blur_px=MATCH_BLUR_A / given.pixel_A,
+                progress=progress,
+            )
+    except ValueError as error:
+        raise InputError(f"{source}: {error}") from error
     shifts_A = result.shifts_px * given.pixel_A
     data = {
         "shifts_A": Data(shifts_A, "Å"),

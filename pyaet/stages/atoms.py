@@ -64,7 +64,6 @@ def refine(
         write_extxyz(target, atoms, made_by=context.key)
         return {"enabled": False, "atoms": dict(sorted(Counter(atoms.symbols).items()))}
     given = read_projections(projections_path)
-    options = {} if settings.iterations is None else {"iterations": settings.iterations}
     with context.console.task("refinement", "loss") as progress:
         result = analysis.refine(
             atoms,
@@ -72,8 +71,9 @@ def refine(
             tomo.rotation(given.angles_deg),
             given.pixel_A,
             min_distance_A=specimen.min_distance_A,
+            iterations=settings.iterations,
+            threads=context.workers,
             progress=progress,
-            **options,
         )
     write_extxyz(target, result.atoms, made_by=context.key)
     return {

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from pyaet.io.angles import read_angles
 from pyaet.io.errors import InputError
@@ -17,6 +17,11 @@ from pyaet.stages.context import Context
 
 if TYPE_CHECKING:
     from analysis import Atoms
+    from pyaet.simulate.adf import Imaging
+    from pyaet.simulate.fourdstem import Recording
+
+PTYCHOGRAPHY_DEFOCUS_A = 120.0
+"""Spreads the probe over a few scan steps; an ADF image is taken in focus instead."""
 
 
 def specimen(settings: Simulation, seed: int) -> Atoms:
@@ -25,7 +30,8 @@ def specimen(settings: Simulation, seed: int) -> Atoms:
     from pyaet.simulate.specimen import silica_cluster
 
     if settings.structure is None:
-        return Atoms(*silica_cluster(settings.diameter_A, seed))
+        with _named_faults():
+            return Atoms(*silica_cluster(settings.diameter_A, seed))
     atoms = read_structure(settings.structure)
     if "X" in atoms.symbols:
         raise InputError(f"{settings.structure}: an atom has no element; expected a structure with element symbols")
@@ -75,15 +81,15 @@ def scan_shape(settings: Simulation) -> tuple[int, int]:
     return n, n
 
 
-def recording(settings: Simulation) -> Any:
-    """The settings of the plan as the simulator takes them."""
+def recording(settings: Simulation) -> Recording:
+    """The settings of the plan as the 4D-STEM simulator takes them."""
     from pyaet.simulate.fourdstem import Recording
 
-    try:
+    with _named_faults():
         return Recording(
             energy_eV=settings.energy_eV,
             semiangle_mrad=settings.semiangle_mrad,
-            defocus_A=settings.defocus_A,
+            defocus_A=PTYCHOGRAPHY_DEFOCUS_A if settings.defocus_A is None else settings.defocus_A,
             scan_shape=scan_shape(settings),
             step_A=settings.step_A,
             max_angle_mrad=settings.max_angle_mrad,
@@ -92,5 +98,33 @@ def recording(settings: Simulation) -> Any:
             phonon_sigma_A=settings.phonon_sigma_A,
             dose_e_per_A2=settings.dose_e_per_A2,
         )
+
+
+def imaging(settings: Simulation) -> Imaging:
+    """The settings of the plan as the ADF simulator takes them."""
+    from pyaet.simulate.adf import Imaging
+
+    with _named_faults():
+        return Imaging(
+            energy_eV=settings.energy_eV,
+            semiangle_mrad=settings.semiangle_mrad,
+            defocus_A=settings.defocus_A or 0.0,
+            image_shape=scan_shape(settings),
+            pixel_A=settings.step_A,
+            inner_mrad=settings.inner_mrad,
+            outer_mrad=settings.outer_mrad,
+            slice_A=settings.slice_A,
+            phonons=settings.phonons,
+            phonon_sigma_A=settings.phonon_sigma_A,
+            dose_e_per_A2=settings.dose_e_per_A2,
+            background_e=settings.background_e,
+            model=settings.model,
+        )
+
+
+@contextmanager
+def _named_faults() -> Iterator[None]:
+    try:
+        yield
     except ValueError as error:
         raise InputError(f"simulation: {error}") from error

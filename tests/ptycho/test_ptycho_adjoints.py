@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from ptycho.forward import Multislice
 from ptycho.grid import fft2, ifft2, irfft2, rfft2, to_numpy
 from ptycho.optics import propagator

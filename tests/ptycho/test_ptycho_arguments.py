@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import ptycho
 import pytest
+
+import ptycho
 
 COUNTS = np.ones((4, 8, 8), np.uint8)
 POSITIONS = np.zeros((4, 2))
@@ -18,7 +19,10 @@ POSITIONS = np.zeros((4, 2))
         ({"counts": -COUNTS.astype(float)}, "negative or not finite"),
         ({"counts": np.full((4, 8, 8), np.nan)}, "negative or not finite"),
         ({"counts": 0 * COUNTS}, "zero everywhere"),
-        ({"positions_A": np.zeros((4, 3))}, r"positions_A has shape \(4, 3\); expected \(4, 2\), one row \(y, x\) per pattern"),
+        (
+            {"positions_A": np.zeros((4, 3))},
+            r"positions_A has shape \(4, 3\); expected \(4, 2\), one row \(y, x\) per pattern",
+        ),
         ({"positions_A": np.full((4, 2), np.inf)}, "not finite"),
         ({"pixel_mrad": 0.0}, "pixel_mrad is 0.0"),
         ({"mask": np.ones((8, 9), bool)}, r"mask is bool of shape \(8, 9\); expected bool of \(8, 8\)"),
@@ -38,7 +42,7 @@ def test_patterns(change, sentence):
         ({"update_probe": -1}, "update_probe is -1"),
         ({"step": 2.0}, "step is 2.0; expected a number above 0, at most 1.5"),
         ({"offset": -1.0}, "offset is -1.0"),
-        ({"prior_rad2_A2": "strong"}, "prior_rad2_A2 is \"strong\""),
+        ({"prior_rad2_A2": "strong"}, 'prior_rad2_A2 is "strong"'),
         ({"prior_rad2_A2": 0.0}, "prior_rad2_A2 is 0.0"),
         ({"slices": 3}, "slice_A is None with 3 slices"),
     ],

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from ptycho.patches import CUDA_SOURCE
 
 INSTANCES = """
@@ -26,7 +27,9 @@ def test_kernels_compile(tmp_path, architecture):
     source.write_text(CUDA_SOURCE + "".join(INSTANCES.format(t=t) for t in ("float", "double")))
     done = subprocess.run(
         [nvcc, "-std=c++17", f"-arch={architecture}", "-cubin", "-o", str(tmp_path / "patches.cubin"), str(source)],
-        capture_output=True, text=True, check=False,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert "scatter_add_patches" in (tmp_path / "patches.cubin").read_bytes().decode("latin1")

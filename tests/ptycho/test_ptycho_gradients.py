@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from ptycho.forward import Multislice
 from ptycho.likelihood import LIKELIHOODS
 from ptycho.optics import propagator

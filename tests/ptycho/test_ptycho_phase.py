@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import ptycho
 import pytest
+
+import ptycho
 
 PIXEL = 0.35
 POSITIONS = np.stack(np.meshgrid(*(2 * [np.linspace(-14, 14, 29)]), indexing="ij"), -1).reshape(-1, 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from ptycho.forward import Multislice
 from ptycho.grid import fast_size, fft2, ifft2, pixel_A, resize_centred
 from ptycho.information import vacuum_information
@@ -92,7 +93,10 @@ def test_phase_objects_keep_every_electron(rng, slices):
     kernel = propagator((n, n), (pixel, pixel), 8.0, LAMBDA_80KEV)
     probe = rng.standard_normal((1, 2, n, n)) + 1j * rng.standard_normal((1, 2, n, n))
     _, wave = Multislice(kernel).forward(
-        probe, np.zeros(3, np.int32), random_object(rng, (slices, 50, 50)), np.array([[0, 0], [4, 9], [18, 2]], np.int32)
+        probe,
+        np.zeros(3, np.int32),
+        random_object(rng, (slices, 50, 50)),
+        np.array([[0, 0], [4, 9], [18, 2]], np.int32),
     )
     power = (np.abs(wave) ** 2).sum((1, 2, 3))
     assert power == pytest.approx(np.full(3, (np.abs(probe) ** 2).sum()), rel=1e-12)

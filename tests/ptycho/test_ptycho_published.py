@@ -6,9 +6,10 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-import ptycho
 import pytest
 from scipy import ndimage
+
+import ptycho
 
 
 def tilt(path: Path, dose: int, scan: int = 56) -> tuple[ptycho.Patterns, np.ndarray, float]:
@@ -27,7 +28,9 @@ def correlation(phase: np.ndarray, pixel: float, truth: np.ndarray, truth_pixel:
     n = int(window_A / truth_pixel) | 1
     grid = np.meshgrid(*(2 * [np.arange(n) - n // 2]), indexing="ij")
     a = ndimage.gaussian_filter(phase.astype(float), 0.35 / pixel)
-    a = ndimage.map_coordinates(a, [g * truth_pixel / pixel + s // 2 for g, s in zip(grid, a.shape, strict=True)], order=3)
+    a = ndimage.map_coordinates(
+        a, [g * truth_pixel / pixel + s // 2 for g, s in zip(grid, a.shape, strict=True)], order=3
+    )
     b = ndimage.map_coordinates(
         ndimage.gaussian_filter(truth, 0.35 / truth_pixel), [g + s // 2 for g, s in zip(grid, truth.shape, strict=True)]
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import ptycho
 import pytest
+
+import ptycho
 from ptycho.batches import make_batches
 from ptycho.engine import terminate
 from ptycho.forward import Multislice
@@ -37,8 +38,12 @@ def simulate(rng: np.random.Generator, electrons: float, slices: int = 1, slice_
     phases = np.stack([true_phase(canvas, rng) for _ in range(slices)])
     probe = OPTICS.probe((N, N), (PIXEL_A, PIXEL_A), -0.5 * (slices - 1) * slice_A)
     kernel = propagator((N, N), (PIXEL_A, PIXEL_A), slice_A, OPTICS.wavelength_A)
-    state = State.start(np.exp(1j * phases), np.sqrt(electrons) * probe[None], Scan(positions / PIXEL_A, canvas, (N, N)), 1)
-    wave = Multislice(kernel).forward(*state.probes.take(np.arange(len(positions)))[:2], state.object, state.probes.scan.corners)[1]
+    state = State.start(
+        np.exp(1j * phases), np.sqrt(electrons) * probe[None], Scan(positions / PIXEL_A, canvas, (N, N)), 1
+    )
+    wave = Multislice(kernel).forward(
+        *state.probes.take(np.arange(len(positions)))[:2], state.object, state.probes.scan.corners
+    )[1]
     intensity = np.fft.fftshift((np.abs(wave) ** 2).sum(1), axes=(1, 2))
     return ptycho.Patterns(rng.poisson(intensity).astype(np.uint16), POSITIONS_A, PIXEL_MRAD), phases
 
@@ -60,7 +65,9 @@ def run(patterns: ptycho.Patterns, seed: int = 1, **settings):
 @pytest.mark.parametrize(("solver", "iterations"), [("gradient", 6), ("lsqml", 15)])
 def test_both_solvers_and_batchings_find_the_object(rng, solver, iterations, batching, likelihood):
     patterns, phases = simulate(rng, 2e4)
-    result = run(patterns, solver=solver, batching=batching, batch_size=40, iterations=iterations, likelihood=likelihood)
+    result = run(
+        patterns, solver=solver, batching=batching, batch_size=40, iterations=iterations, likelihood=likelihood
+    )
     assert correlation(result, phases) > 0.97
     assert result.loss[-1] < 0.5 * result.loss[0]
 
@@ -151,7 +158,7 @@ def test_a_detector_cut_to_another_size_sees_the_same_object(rng):
 
 
 def test_a_finished_object_is_a_start(rng):
-    patterns, phases = simulate(rng, 2e4)
+    patterns, _ = simulate(rng, 2e4)
     first = run(patterns)
     second = ptycho.reconstruct(patterns, OPTICS, ptycho.Settings(iterations=1), rng=rng, object_=first.object)
     assert second.loss[0] < 1.01 * first.loss[-1]
@@ -175,6 +182,7 @@ def test_a_converged_run_stops():
     assert terminate([10.0, 9.999], 0.0) is None
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_divergence_is_named(rng):
     patterns, _ = simulate(rng, 2e4)
     with pytest.raises(ptycho.Diverged, match="diverged; check defocus"):

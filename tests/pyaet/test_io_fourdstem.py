@@ -125,7 +125,7 @@ def test_wrong_dimension_and_missing_dataset(tmp_path: Path) -> None:
     path = make(tmp_path / "a.h5")
     with h5py.File(path, "a") as file:
         file.move("counts", "patterns")
-    with pytest.raises(InputError, match="no dataset `counts`.*the file holds `patterns`"):
+    with pytest.raises(InputError, match=r"no dataset `counts`.*the file holds `patterns`"):
         inspect_tilt(path)
     with h5py.File(path, "a") as file:
         file["counts"] = np.zeros((4, 8, 8), dtype=np.uint8)
@@ -144,7 +144,7 @@ def test_positions_of_another_scan(tmp_path: Path) -> None:
 def test_unreadable_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="no such file"):
         inspect_tilt(tmp_path / "none.h5")
-    with pytest.raises(InputError, match="is a folder; expected one .h5"):
+    with pytest.raises(InputError, match=r"is a folder; expected one \.h5"):
         inspect_tilt(tmp_path)
     path = make(tmp_path / "a.h5")
     path.write_bytes(path.read_bytes()[:3000])

@@ -23,7 +23,7 @@ def pairs_of(box: Silica, reach_A: float) -> tuple[np.ndarray, np.ndarray, np.nd
 
 def angles_deg(box: Silica, centre: str) -> np.ndarray:
     """All angles between the bonds of the `centre` atoms."""
-    pairs, distance, si = pairs_of(box, 2.0)
+    pairs, _, si = pairs_of(box, 2.0)
     bonds = pairs[si == 1]
     found = []
     for i in np.flatnonzero(np.array(box.symbols) == centre):

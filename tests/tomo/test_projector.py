@@ -123,7 +123,7 @@ def test_a_gaussian_projects_to_the_analytic_gaussian(angles: np.ndarray) -> Non
     volume = gauss[2][:, None, None] * gauss[1][:, None] * gauss[0]
     images = Projector(angles, (n, n), subvoxels=(2, 2, 2), dtype=np.float64)(volume)
     for image, seen in zip(images, rotation(angles) @ at, strict=True):
-        # Bilinear sharing and the extent of the voxel parts widen the spot by a known variance, at most 1/4 + 1/48 per axis.
+        # Bilinear sharing and the extent of the voxel parts widen the spot by a small known variance.
         profile = np.exp(-((line - seen[0]) ** 2) / (2 * sigma**2)) * np.exp(
             -((line[:, None] - seen[1]) ** 2) / (2 * sigma**2)
         )

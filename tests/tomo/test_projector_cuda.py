@@ -1,4 +1,4 @@
-"""The CUDA kernels without a GPU: nvcc accepts them, and their arithmetic, run on the host, is that of the CPU kernels."""
+"""The CUDA kernels without a GPU: nvcc accepts them, and run on the host they agree with the CPU kernels."""
 
 from __future__ import annotations
 

@@ -58,9 +58,9 @@ def align(
     match_blur_px: float = 2.0,
     progress: Callable[[int, int, float], None] | None = None,
 ) -> Alignment:
-    """Align and normalise numpy projections (n, y, x) at angles_deg (n, 3); afterwards index n // 2 is the rotation centre.
+    """Align and normalise numpy projections (n, y, x) at angles_deg (n, 3): index n // 2 becomes the rotation centre.
 
-    centre_of_mass: move centres of mass to coordinate 0; with common_line across the tilt axis only, else along both axes.
+    centre_of_mass: move centres of mass to coordinate 0, along both axes; with common_line, along y only on average.
     common_line: bring images together along y by their common profile; all φ and ψ must be near zero.
     normalise: subtract the background of the rim and bring all images to the same mass.
     match: refine both positions against projections of the volume from the other tilts, seen at a blur of match_blur_px

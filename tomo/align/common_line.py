@@ -1,7 +1,8 @@
 """Positions along the tilt axis from the common line.
 
-Summed across the tilt axis, all images of a tilt series about one axis give the same profile: by the central slice theorem
-they share the line of frequencies along the axis. Each profile is fitted by the mean of all, moved, scaled and offset:
+Summed across the tilt axis, all images of a tilt series about one axis give the same profile: by the central slice
+theorem they share the line of frequencies along the axis. Each profile is fitted by the mean of all, moved, scaled
+and offset:
 
     p_t(y) ≈ α m(y) − α d m'(y) + β        (linear least squares for α, β and α d; d is the displacement)
 

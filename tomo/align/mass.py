@@ -1,12 +1,12 @@
 """Centre of mass of the particle in every image.
 
-The centre of mass of the specimen is seen at the centre of mass of its projection. Moving that to coordinate 0 in all images
-puts the rotation centre at index n // 2 and the specimen's centre of mass on it. The sum runs over the particle alone: noise
-of an empty rim would enter with the full lever of the image.
+The centre of mass of the specimen is seen at the centre of mass of its projection. Moving that to coordinate 0 in
+all images puts the rotation centre at index n // 2 and the specimen's centre of mass on it. The sum runs over the
+particle alone: noise of an empty rim would enter with the full lever of the image.
 
-An ADF image is a projection only to some per cent: atoms in a row along the beam shine more than their sum. In multislice
-simulations with frozen phonons of a 2 nm silicon particle that moves the centre of mass by a hundredth of the particle's rms
-radius, whatever the dose; this enters the standard error.
+An ADF image is a projection only to some per cent: atoms in a row along the beam shine more than their sum. In
+multislice simulations with frozen phonons of a 2 nm silicon particle that moves the centre of mass by a hundredth
+of the particle's rms radius, whatever the dose; this enters the standard error.
 """
 
 from __future__ import annotations

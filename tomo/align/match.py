@@ -1,7 +1,7 @@
 """Refinement of the positions of images against projections of the volume they give together.
 
-The tilts are dealt into interleaved groups. From all but one group a volume is made by filtered back-projection, and the
-images of the group left out are fitted by its projections, so that no image is compared with its own noise:
+The tilts are dealt into interleaved groups. From all but one group a volume is made by filtered back-projection,
+and the images of the group left out are fitted by its projections, so that no image is compared with its own noise:
 
     image ≈ α p − α d · ∇p + β        (linear least squares in the mask for α, β and α d; d is the displacement)
 
