@@ -149,10 +149,13 @@ class Model:
         share_out(_render, len(at), self.threads, at, amplitude, sigma, widen, out)
         return out
 
+    def means(self, images: Array) -> Array:
+        """Weighted mean of each image (tilts,), 0 for one without weight."""
+        return (self.weights * images).sum(axis=(1, 2)) / np.maximum(self.weights.sum(axis=(1, 2)), 1e-300)
+
     def centred(self, images: Array) -> Array:
-        """The images less the weighted mean of each tilt: what remains when the background is free."""
-        mean = (self.weights * images).sum(axis=(1, 2)) / np.maximum(self.weights.sum(axis=(1, 2)), 1e-300)
-        return images - mean[:, None, None]
+        """The images less their weighted means: what remains when the background is free."""
+        return images - self.means(images)[:, None, None]
 
     def loss(self, at: Array, amplitude: Array, sigma: Array) -> tuple[float, Array]:
         """½ Σ w (m − b)² at the best backgrounds, and the residual m − b (tilts, y, x)."""
@@ -456,17 +459,16 @@ def _finished(
     sigma_axes = np.sqrt(factor * np.einsum("aii->ai", whole))
     chosen = atoms.select(kept)
     area = model.pixel_A**2
-    means = {name: model.element == k for k, name in enumerate(atoms.elements)}
-    backgrounds = ((model.images - signal) * model.weights).sum(axis=(1, 2)) / model.weights.sum(axis=(1, 2))
+    members = {name: model.element == k for k, name in enumerate(atoms.elements)}
     return Refined(
         atoms=replace(chosen, positions_A=state.positions_A, sigma_A=np.sqrt(np.mean(sigma_axes**2, axis=1))),
         sigma_axes_A=sigma_axes,
         kept=kept,
         removed=np.setdiff1d(np.arange(len(atoms)), kept),
-        amplitudes={name: float(state.amplitude[of].mean()) * area for name, of in means.items() if of.any()},
-        widths_A={name: float(state.sigma[of].mean()) * model.pixel_A for name, of in means.items() if of.any()},
+        amplitudes={name: float(state.amplitude[of].mean()) * area for name, of in members.items() if of.any()},
+        widths_A={name: float(state.sigma[of].mean()) * model.pixel_A for name, of in members.items() if of.any()},
         amplitude=state.amplitude * area,
-        backgrounds=backgrounds,
+        backgrounds=model.means(model.images - signal),
         noise=noise,
         inflation=factor,
         loss=np.array(trail.loss),

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ptycho.batches import make_batches
+from ptycho.calibrate import measured_aperture
 from ptycho.data import Patterns, fit_detector, window_size
 from ptycho.forward import Multislice
 from ptycho.grid import Array, pixel_A, resize_centred, to_numpy
@@ -60,7 +61,8 @@ def reconstruct(
     """Object, probe and positions that explain the patterns of one tilt.
 
     probe: complex (y, x) or (mode, y, x) entering the first slice, centred, on the pixels of the result (the size of
-        `window_size`); it is scaled to the electrons of the mean pattern. None makes it from `optics`.
+        `window_size`); it is scaled to the electrons of the mean pattern. None makes it from `optics`, the edge of its aperture
+        from the mean pattern.
     object_: complex (slice, y, x) to start from, centred, on the pixels of the result; it is cropped or padded with vacuum.
     rng: order of the batches. progress: called after each iteration with (done, total, loss per pattern).
     xp: numpy or cupy, where the work is done.
@@ -147,7 +149,11 @@ def _prepare(
     dtype = np.dtype(settings.dtype)
     complex_dtype = np.result_type(dtype, np.complex64)
     z_first = -0.5 * (settings.slices - 1) * (settings.slice_A or 0.0)
-    wave = optics.probe((n, n), (pixel, pixel), z_first) if probe is None else _check_probe(probe, n)
+    if probe is None:
+        edge = measured_aperture(counts.mean(0, dtype=np.float64), optics.semiangle_mrad / patterns.pixel_mrad, mask)
+        wave = optics.probe((n, n), (pixel, pixel), z_first, edge)
+    else:
+        wave = _check_probe(probe, n)
     electrons = counts.sum(dtype=np.float64) / len(counts)
     wave = wave * math.sqrt(electrons) / np.linalg.norm(wave)
     kernel = None

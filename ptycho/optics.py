@@ -50,12 +50,22 @@ class Optics:
         """Electron wavelength in Å."""
         return wavelength_A(self.energy_eV)
 
-    def probe(self, shape: tuple[int, int], pixel_A: tuple[float, float], z_A: float = 0.0) -> np.ndarray:
-        """Probe of unit total intensity in the plane z_A: complex128 (y, x), centred at index n // 2."""
+    def probe(
+        self,
+        shape: tuple[int, int],
+        pixel_A: tuple[float, float],
+        z_A: float = 0.0,
+        aperture: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Probe of unit total intensity in the plane z_A: complex128 (y, x), centred at index n // 2.
+
+        aperture: amplitude (ky, kx), zero frequency at [0, 0], in place of the ideal disk.
+        """
         k2 = _k_squared(shape, pixel_A)
         lam = self.wavelength_A
         phase = math.pi * lam * (self.defocus_A - z_A) * k2 - 0.5 * math.pi * lam**3 * self.c30_A * k2**2
-        spectrum = self._aperture(k2, shape, pixel_A) * np.exp(1j * phase)
+        amplitude = self._aperture(k2, shape, pixel_A) if aperture is None else aperture
+        spectrum = amplitude * np.exp(1j * phase)
         wave = np.fft.fftshift(ifft2(spectrum))
         return wave / np.linalg.norm(wave)
 
