@@ -2,7 +2,8 @@
 
 A maximum of the smoothed volume is a candidate. Its place is refined by a quartic, fitted with Gaussian weights to the
 spline-interpolated volume in a small sphere and moved to the maximum until it rests there. Of two candidates nearer
-than the minimum distance the weaker goes. Nothing is cut at a height: whether a candidate is an atom is decided from
+than the minimum distance the weaker goes. A second search, smoothed less, adds the faint neighbours of bright atoms
+that the first has blurred into shoulders. Nothing is cut at a height: whether a candidate is an atom is decided from
 all of them together (`classify`), and the maxima outside the particle are kept as the measure of what noise looks like.
 
 Standard shapes: volume (z, y, x), index n//2 at coordinate 0; positions (n, 3) in Å as (x, y, z).
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int, float], None]
 Array = NDArray[np.float64]
+Candidates = tuple[Array, Array, NDArray[np.bool_]]
 
 OVERSAMPLING = 3
 FIT_RADIUS = 3.5
@@ -39,6 +41,8 @@ MAX_DRIFT = 1.5
 """A candidate that leaves its voxel by more than this, in voxels along an axis, is no maximum of its own."""
 RESOLVED = 2.6
 """Two equal Gaussian atoms this many standard deviations apart stay two well separated maxima (they merge at 2)."""
+FINER = 0.7
+"""The second search smooths by this share of the first."""
 MAX_OUTSIDE = 3000
 
 
@@ -92,7 +96,8 @@ def trace(
     """Find the maxima of `volume` (z, y, x) and return their positions in Å about index n//2, strongest first.
 
     voxel_A: edge of a voxel. min_distance_A: no two atoms are nearer (centre to centre). blur_A: standard deviation of
-    the Gaussian smoothing before the search, or "auto" (`automatic_blur`). particle: boolean (z, y, x), where atoms may
+    the Gaussian smoothing before the search, or "auto" (`automatic_blur`); the volume smoothed by 0.7 of it is searched
+    for what is still missing. particle: boolean (z, y, x), where atoms may
     be; found by `find_particle` when not given. progress gets (iteration, iterations, largest move in voxels).
     ValueError for a volume that is not three-dimensional, empty, constant or not finite, or lengths that are not
     positive.
@@ -101,20 +106,45 @@ def trace(
     _check_lengths(min_distance_A, blur_A)
     mask = find_particle(data, voxel_A, min_distance_A) if particle is None else _check_mask(particle, data)
     blur = automatic_blur(data, voxel_A, min_distance_A, mask) if blur_A == "auto" else float(blur_A)
+    reach = min_distance_A / voxel_A
     smooth = smoothed(data, blur / voxel_A)
-    start = _thinned(*_maxima(smooth), 0.7 * min_distance_A / voxel_A)
+    points, height, inside = _search(smooth, reach, mask, iterations, progress)
+    if blur > 0:
+        found = _search(smoothed(data, FINER * blur / voxel_A), reach, mask, iterations, None)
+        points, height, inside = _joined((points, height, inside), found, smooth, reach)
+    centre = np.array(data.shape) // 2
+    peaks = Peaks((points - centre)[:, ::-1] * voxel_A, height, inside, blur, float(min_distance_A))
+    log.info("%d candidates inside the particle, %d outside; blur %.3f Å", inside.sum(), (~inside).sum(), blur)
+    return peaks.select(np.argsort(-height, kind="stable"))
+
+
+def _search(
+    smooth: NDArray, reach: float, mask: NDArray[np.bool_], iterations: int, progress: Progress | None
+) -> Candidates:
+    """Points (n, 3) in voxels, heights and whether inside, of the maxima of one smoothed volume `reach` apart."""
+    start = _thinned(*_maxima(smooth), 0.7 * reach)
     if not len(start):
         raise ValueError("volume has no positive maximum; atoms must be bright on a background near zero")
-    start, inside = _sample_outside(start, mask, seen_by_all_tilts(data.shape))
+    start, inside = _sample_outside(start, mask, seen_by_all_tilts(smooth.shape))
     points, height, good = fit_maxima(smooth, start, iterations=iterations, progress=progress)
-    points, height, inside = points[good], height[good], inside[good]
-    keep = suppress(points, height, min_distance_A / voxel_A)
-    centre = np.array(data.shape) // 2
-    xyz = (points[keep] - centre)[:, ::-1] * voxel_A
-    log.info(
-        "%d candidates inside the particle, %d outside; blur %.3f Å", *np.bincount(~inside[keep], minlength=2), blur
+    kept = np.flatnonzero(good)[suppress(points[good], height[good], reach)]
+    return points[kept], height[kept], inside[kept]
+
+
+def _joined(first: Candidates, finer: Candidates, smooth: NDArray, reach: float) -> Candidates:
+    """The first candidates, and those of the finer volume that are `reach` away from all of them.
+
+    A faint atom beside a bright one can be a shoulder of the smoothed volume and a maximum of the finer one. Its
+    height is read off the first volume, so that all heights mean the same.
+    """
+    distance, _ = cKDTree(first[0]).query(finer[0]) if len(first[0]) else (np.full(len(finer[0]), np.inf), None)
+    new = np.flatnonzero((distance >= reach) & finer[2])
+    height = ndimage.map_coordinates(smooth, finer[0][new].T, order=1, mode="nearest", output=np.float64)
+    return (
+        np.concatenate([first[0], finer[0][new]]),
+        np.concatenate([first[1], height]),
+        np.concatenate([first[2], np.ones(len(new), dtype=bool)]),
     )
-    return Peaks(xyz, height[keep], inside[keep], blur, float(min_distance_A))
 
 
 def check_volume(volume: ArrayLike, voxel_A: float) -> NDArray[np.floating]:

@@ -19,9 +19,9 @@ def measured_aperture(mean_pattern: np.ndarray, radius_px: float, mask: np.ndarr
     """Amplitude (ky, kx) of the aperture, 1 inside and 0 outside, its edge read off the mean pattern.
 
     mean_pattern: counts (ky, kx), zero frequency at [0, 0]. radius_px: radius of the bright-field disk in detector
-    pixels. mask: (ky, kx) bool, True where the detector measured; None means everywhere. The edge is the azimuthal mean within 2.5 pixels of the radius, between the plateau inside and the scattered
-    background just outside, and the amplitude is the square root of that share. A pattern without a clear disk of this radius
-    gives the ideal edge, one pixel wide.
+    pixels. mask: (ky, kx) bool, True where the detector measured; None means everywhere. The edge is the azimuthal mean
+    within 2.5 pixels of the radius, between the plateau inside and the scattered background just outside; the amplitude
+    is the square root of that share. A pattern without a clear disk of this radius gives the ideal edge, one pixel wide.
     """
     ky, kx = (np.fft.fftfreq(n) * n for n in mean_pattern.shape)
     radius = np.hypot(ky[:, None], kx[None, :])
@@ -36,8 +36,10 @@ def measured_aperture(mean_pattern: np.ndarray, radius_px: float, mask: np.ndarr
         return np.sqrt(ideal)
     band = np.abs(radius - radius_px) <= _BAND_PX
     seen = band & measured
-    bins = np.round((radius[seen] - radius_px) / _BIN_PX).astype(int)
-    levels = [(b * _BIN_PX + radius_px, mean_pattern[seen][bins == b].mean()) for b in np.unique(bins)]
-    at, level = np.array(levels).T
+    bins = np.round((radius[seen] - radius_px + _BAND_PX) / _BIN_PX).astype(int)
+    members = np.bincount(bins)
+    at, level = (
+        np.bincount(bins, values)[members > 0] / members[members > 0] for values in (radius[seen], mean_pattern[seen])
+    )
     share = np.interp(radius, at, (level - background) / (plateau - background), left=1.0, right=0.0)
     return np.sqrt(np.clip(np.where(band, share, ideal), 0.0, 1.0))

@@ -17,6 +17,8 @@ from pyaet.commands import judge, road, stages
 from pyaet.io.errors import InputError, RunError
 from pyaet.rooms import foreign_room
 
+INTERRUPTED = "interrupted; run the same command again to resume"
+
 app = typer.Typer(
     name="pyaet",
     help="Atomic electron tomography: a raw tilt series in, atoms, elements and rings out.",
@@ -47,13 +49,14 @@ def _exit_code(arguments: Sequence[str] | None) -> int:
     try:
         if fault := foreign_room():
             raise InputError(fault)
-        return int(app(arguments, prog_name="pyaet", standalone_mode=False) or 0)
+        code = int(app(arguments, prog_name="pyaet", standalone_mode=False) or 0)
+        return _complain(INTERRUPTED, 130) if code == 130 else code
     except InputError as error:
         return _complain(str(error), 2)
     except RunError as error:
         return _complain(str(error), 1)
     except (KeyboardInterrupt, typer.Abort):
-        return _complain("interrupted; run the same command again to resume", 130)
+        return _complain(INTERRUPTED, 130)
     except MemoryError:
         return _complain("out of memory; `pyaet validate PLAN.toml` states what a run needs", 1)
     except BrokenPipeError:

@@ -24,6 +24,7 @@ import pyaet
 from pyaet import artifacts
 from pyaet.console import Console
 from pyaet.device import cpu_count, resolve_device
+from pyaet.doubts import collected_doubts
 from pyaet.io.errors import InputError, RunError
 from pyaet.plan import Input, Plan, Simulation, Truth, plan_toml
 from pyaet.stages.context import Context
@@ -198,7 +199,10 @@ def _do(stage: Stage, directory: Path, key: str, context: Context, summary: dict
     context.console.say(f"{stage.name} …")
     log.info("%s: started", stage.name)
     started = time.perf_counter()
-    numbers = stage.make(context.keyed(key))
+    with collected_doubts() as doubts:
+        numbers = stage.make(context.keyed(key))
+    if doubts:
+        numbers["warnings"] = [*numbers.get("warnings", ()), *doubts]
     seconds = round(time.perf_counter() - started, 2)
     log.info("%s: done in %.1f s: %s", stage.name, seconds, json.dumps(numbers, default=str))
     if stage.name == "score":

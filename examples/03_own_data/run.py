@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+
 from pyaet.io.fourdstem import inspect_tilt, write_tilt
 
 folder = Path("tilts")

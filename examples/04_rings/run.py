@@ -5,7 +5,7 @@ from importlib.resources import as_file, files
 from analysis import bonds, default_rules, rings, size_histogram
 from pyaet.io.structures import read_structure
 
-with as_file(files("pyaet.simulate") / "data" / "silica_network.extxyz") as path:
+with as_file(files("pyaet.simulate") / "silica_network.extxyz") as path:
     atoms = read_structure(path)
 rules = default_rules(atoms.positions_A, atoms.symbols)
 pairs = bonds(atoms.positions_A, atoms.symbols, rules)

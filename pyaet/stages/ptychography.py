@@ -17,6 +17,7 @@ import numpy as np
 from pyaet.artifacts import Data, attribute, fingerprint, key_of, made_by, reading_h5, write_h5
 from pyaet.console import Progress
 from pyaet.device import Device, array_module
+from pyaet.doubts import collected_doubts
 from pyaet.io.errors import InputError, RunError
 from pyaet.io.fourdstem import TiltFile, list_tilts, positions_A, read_counts
 from pyaet.plan import Input, Ptychography
@@ -58,10 +59,15 @@ def engine_settings(settings: Ptychography, threads: int) -> Any:
 
 def reconstruct_tilt(task: TiltTask, progress: Progress | None = None) -> dict[str, float]:
     """Reconstruct one tilt into `task.target` unless a current file is there; return its last loss and its seconds."""
-    import ptycho
-
     if made_by(task.target) == task.key:
         return {}
+    with collected_doubts() as doubts:
+        return _reconstruct(task, progress, doubts)
+
+
+def _reconstruct(task: TiltTask, progress: Progress | None, doubts: list[str]) -> dict[str, float]:
+    import ptycho
+
     started = time.perf_counter()
     counts = read_counts(task.tilt)
     where = positions_A(task.tilt)
@@ -95,6 +101,7 @@ def reconstruct_tilt(task: TiltTask, progress: Progress | None = None) -> dict[s
         "slice_A": result.slice_A,
         "angles_deg": task.tilt.angles_deg,
         "electrons_per_pattern": float(patterns.sum(dtype=np.float64) / len(patterns)),
+        "doubts": "\n".join(doubts),
     }
     write_h5(task.target, data_out, attributes, task.key)
     return {"loss": float(result.loss[-1]), "seconds": time.perf_counter() - started}
@@ -143,9 +150,14 @@ def _stack(files: Sequence[Path], target: Path, context: Context) -> dict[str, A
     value = Projections(np.stack([centre_crop(tilt["phase"], shape) for tilt in tilts]), angles_deg, pixels[0], "rad")
     raw = {"raw": Data(tilts[middle]["mean_pattern"], "counts")}
     write_projections(target, value, context.key, raw, kind="4dstem", raw_index=middle)
+    doubted = [(doubt, theta) for tilt, theta in zip(tilts, angles_deg[:, 1], strict=True) for doubt in tilt["doubts"]]
     return {
+        "warnings": [
+            f"tilts {', '.join(f'{theta:g}°' for d, theta in doubted if d == doubt)}: {doubt}"
+            for doubt in dict(doubted)
+        ],
         "tilts": len(files),
-        "image_px": list(shape),
+        "image_px": [int(n) for n in shape],
         "pixel_A": pixels[0],
         "loss_mean": float(np.mean(losses)),
         "loss_worst_tilt_deg": float(angles_deg[int(np.argmax(losses)), 1]),
@@ -164,6 +176,7 @@ def _read_tilt(path: Path) -> dict[str, Any]:
             "angles_deg": np.asarray(attribute(file, "angles_deg")),
             "pixel_A": float(attribute(file, "pixel_A")),
             "electrons": float(attribute(file, "electrons_per_pattern")),
+            "doubts": str(attribute(file, "doubts")).splitlines(),
         }
 
 

@@ -115,6 +115,17 @@ def test_smoothing_by_the_automatic_rule_beats_none_in_noise(rng):
     assert rms["auto"] < 0.5 * rms[0.05]
 
 
+def test_a_faint_neighbour_lost_in_the_smoothing_is_found_by_the_finer_search():
+    """At a sixth of the height and 2 Å away it is a shoulder at total width 0.67 Å, a maximum at 0.56 Å."""
+    truth = np.array([[-1.0, 0.05, 0.0], [1.0, 0.0, 0.1]])
+    volume = gaussians((40, 40, 48), truth, [6.0, 1.0], 0.25, 0.42)
+    broad = gaussians((40, 40, 48), truth, [6.0, 1.0], 0.25, np.hypot(0.42, 0.52))
+    assert len(trace(broad, 0.25, min_distance_A=1.5, blur_A=0.0)) == 1
+    peaks = trace(volume, 0.25, min_distance_A=1.5, blur_A=0.52)
+    assert len(peaks) == 2
+    assert np.linalg.norm(peaks.positions_A - truth, axis=1).max() < 0.15
+
+
 def test_maxima_of_the_empty_part_are_marked_outside(rng):
     truth = np.array([[x, y, z] for x in (-1.5, 1.5) for y in (-1.5, 1.5) for z in (-1.5, 1.5)])
     volume = gaussians((48, 48, 48), truth, np.ones(8), 0.3, 0.45) + 0.03 * rng.normal(size=(48, 48, 48))

@@ -13,6 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+
 from pyaet.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -181,7 +182,7 @@ def test_ctrl_c_exits_130_and_the_run_resumes(series: Path, capsys: pytest.Captu
 def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = call(capsys, "--help")
     assert code == 0
-    verbs = "demo run validate simulate ptycho adf align tomo trace refine rings report score".split()
+    verbs = ["demo", "run", "validate", "simulate", "ptycho", "adf", "align", "tomo", "trace", "refine", "rings", "report", "score"]
     assert all(verb in out for verb in verbs)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+
 from pyaet.io.errors import InputError, RunError
 from pyaet.plan import load_plan
 from pyaet.run import run_plan

@@ -11,6 +11,7 @@ taken out. In contrast to centre of mass and common line this uses all detail do
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import numpy as np
@@ -22,6 +23,8 @@ from tomo.baselines import fbp
 from tomo.geometry import rotation
 from tomo.normalize import Measured, is_noise, noise_variance
 from tomo.projector import Projector
+
+log = logging.getLogger(__name__)
 
 GROUPS = 4
 # Fewer tilts than this make no volume worth a comparison.
@@ -88,9 +91,13 @@ def _displacements(
         design = np.stack([-slope_y, -slope_x, reference, np.ones_like(reference)])[:, mask]
         solve = np.linalg.pinv(design.T)
         blurred = ndimage.gaussian_filter(image.astype(np.float64), blur_px)
-        scale = (solve @ blurred[mask])[2]
-        values[i] = (solve @ blurred[mask])[:2] / scale
-        errors[i] = _noise_through(solve[:2], mask, variances[i], blur_px) / abs(scale)
+        *moved, scale, _ = solve @ blurred[mask]
+        if scale > 0:
+            values[i] = np.array(moved) / scale
+            errors[i] = _noise_through(solve[:2], mask, variances[i], blur_px) / scale
+        else:
+            log.warning("image %d does not resemble what the other tilts predict; it is not shifted to match them", i)
+            values[i], errors[i] = 0.0, np.inf
     radius = np.sqrt(masks.sum(axis=(1, 2)) / (4 * np.pi))
     floor = np.hypot(INTERPOLATION_PX, CHANNELLING * radius[:, None])
     return Measured(values, np.hypot(REFERENCE_NOISE * errors, floor))
