@@ -418,9 +418,10 @@ def _survivors(state: _State, atoms: Atoms, min_distance_A: float | None) -> NDA
     for i, j in pairs[np.argsort(gap)]:
         if alive[i] and alive[j]:
             alive[i if bright[i] < bright[j] else j] = False
-            log.warning(
-                "atoms %d and %d came within %.2f Å of each other; the fainter is removed", i, j, min_distance_A
-            )
+    if not alive.all():
+        log.warning(
+            "%d atoms came nearer than %.2f Å to a brighter one and were removed", (~alive).sum(), min_distance_A
+        )
     return alive
 
 

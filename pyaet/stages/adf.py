@@ -36,9 +36,7 @@ def condition(source: Input, target: Path, settings: Adf, context: Context) -> d
     if source.pixel_A is None:
         raise InputError("input.pixel_A: missing; expected the pixel size of the images in Å")
     angles_deg = checked_angles(source)
-    counts = read_stack(
-        source.path, variable=source.variable, axes=source.axes, pixel_A=source.pixel_A, counts=True
-    )
+    counts = read_stack(source.path, variable=source.variable, axes=source.axes, pixel_A=source.pixel_A, counts=True)
     try:
         with context.console.task("ADF images") as progress:
             result = tomo.condition_adf(counts, **settings.model_dump(), progress=progress)

@@ -16,6 +16,9 @@ from pyaet.stages.context import Context
 from pyaet.stages.projections import read_projections
 from pyaet.stages.tomography import read_volume
 
+COLLAPSED = 0.8
+"""Two refined atoms nearer than this share of the minimum distance are one; a real pair may scatter a little below it."""
+
 
 def trace(
     source: Path, candidates: Path, target: Path, specimen: Specimen, settings: Tracing, context: Context
@@ -70,7 +73,7 @@ def refine(
             given.images,
             tomo.rotation(given.angles_deg),
             given.pixel_A,
-            min_distance_A=specimen.min_distance_A,
+            min_distance_A=COLLAPSED * specimen.min_distance_A,
             iterations=settings.iterations,
             threads=context.workers,
             progress=progress,
@@ -78,6 +81,9 @@ def refine(
     write_extxyz(target, result.atoms, made_by=context.key)
     return {
         "enabled": True,
+        "removed": len(result.removed),
+        "width_A": result.widths_A,
+        "error_bar_inflation": float(result.inflation),
         "atoms": dict(sorted(Counter(result.atoms.symbols).items())),
         "sigma_median_A": float(np.median(result.atoms.sigma_A)),
         "loss_first": float(result.loss[0]),

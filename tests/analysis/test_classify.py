@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from analysis.classify import classify, fit_mixture, integrated_intensity, k_means
+from analysis.classify import brightness_ratios, classify, fit_mixture, integrated_intensity, k_means
 from analysis.trace import Peaks, trace
 
 VOXEL = 0.35
@@ -186,3 +186,21 @@ def test_a_volume_of_noise_has_no_atoms(rng):
 def test_peaks_of_unequal_lengths_are_refused():
     with pytest.raises(ValueError, match="one of each per candidate"):
         Peaks(np.zeros((2, 3)), np.zeros(3))
+
+
+@pytest.mark.parametrize("clutter", [40, 230, 1200])
+def test_skewed_clutter_is_not_an_element(rng, clutter):
+    """Maxima between atoms are brighter and broader than the noise outside and more numerous than the atoms."""
+    noise = rng.gamma(4.0, 0.004, 500)
+    values = np.concatenate(
+        [rng.gamma(3.0, 0.008, clutter), rng.normal(0.131, 0.003, 42), rng.normal(0.166, 0.003, 21)]
+    )
+    mixture = fit_mixture(values, noise, 2, rng, faint=0.63, ratios=brightness_ratios(("O", "Si"), 0.5))
+    assert mixture.mean[-2:] == pytest.approx([0.131, 0.166], abs=0.003)
+    assert mixture.share[-2:] * len(values) == pytest.approx([42, 21], abs=1)
+
+
+def test_brightness_follows_the_atomic_numbers():
+    (least, most), second = brightness_ratios(("O", "Si", "Ge"))
+    assert least < (14 / 8) ** 0.7 < (14 / 8) ** 1.8 < most
+    assert brightness_ratios(("O", "Si", "Ge"), 0.5)[1] == pytest.approx(np.sqrt(second))

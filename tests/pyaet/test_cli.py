@@ -61,7 +61,10 @@ FAULTS = {
     "negative counts": (lambda f: changed_counts(f, -3), "negative"),
     "pixel size zero": (lambda f: edit(f, "pixel_A = 0.5", "pixel_A = 0"), "input.pixel_A: found 0"),
     "unknown element": (lambda f: edit(f, '"Si"', '"Sy"'), "specimen.elements: 'Sy' is not a chemical element"),
-    "unknown key": (lambda f: edit(f, "iterations", "iteratons"), "tomography.iteratons: unknown; did you mean iterations?"),
+    "unknown key": (
+        lambda f: edit(f, "iterations", "iteratons"),
+        "tomography.iteratons: unknown; did you mean iterations?",
+    ),
     "CUDA without CUDA": (lambda f: edit(f, "[output]", '[compute]\ndevice = "cuda"\n[output]'), "device"),
 }
 
@@ -94,7 +97,9 @@ def _has_cuda() -> bool:
         return False
 
 
-def test_an_unreadable_file_is_named(series: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_file_is_named(
+    series: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     (series / "counts.npy").chmod(0)
     if os.access(series / "counts.npy", os.R_OK):
         pytest.skip("this user may read everything")
@@ -182,13 +187,31 @@ def test_ctrl_c_exits_130_and_the_run_resumes(series: Path, capsys: pytest.Captu
 def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = call(capsys, "--help")
     assert code == 0
-    verbs = ["demo", "run", "validate", "simulate", "ptycho", "adf", "align", "tomo", "trace", "refine", "rings", "report", "score"]
+    verbs = [
+        "demo",
+        "run",
+        "validate",
+        "simulate",
+        "ptycho",
+        "adf",
+        "align",
+        "tomo",
+        "trace",
+        "refine",
+        "rings",
+        "report",
+        "score",
+    ]
     assert all(verb in out for verb in verbs)
 
 
 def test_a_pipe_stays_quiet(series: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pyaet", "run", str(series / "plan.toml")], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-m", "pyaet", "run", str(series / "plan.toml")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stderr == ""
     assert "report.html" in done.stdout
@@ -196,6 +219,8 @@ def test_a_pipe_stays_quiet(series: Path) -> None:
 
 def test_heavy_libraries_are_not_imported_for_help() -> None:
     code = "import sys; from pyaet.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
-    code += "print([m for m in ('numpy', 'h5py', 'scipy', 'pydantic', 'abtem', 'numba', 'matplotlib') if m in sys.modules])"
+    code += (
+        "print([m for m in ('numpy', 'h5py', 'scipy', 'pydantic', 'abtem', 'numba', 'matplotlib') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

@@ -18,7 +18,15 @@ from pyaet.io.errors import InputError, RunError
 from pyaet.plan import load_plan
 from pyaet.run import run_plan
 
-ARTIFACTS = ("projections.h5", "aligned.h5", "volume.h5", "candidates.h5", "traced.extxyz", "atoms.extxyz", "rings.json")
+ARTIFACTS = (
+    "projections.h5",
+    "aligned.h5",
+    "volume.h5",
+    "candidates.h5",
+    "traced.extxyz",
+    "atoms.extxyz",
+    "rings.json",
+)
 
 
 def run(folder: Path, **options: object) -> dict:
@@ -99,7 +107,9 @@ def test_the_run_of_other_data_is_not_overwritten_unless_asked(series: Path) -> 
     before = stamps(series)
     np.save(series / "other.npy", np.load(series / "counts.npy")[:, ::-1])
     change(series, "counts.npy", "other.npy")
-    with pytest.raises(InputError, match=r"holds the run of other data \(.*counts\.npy\); choose another --out, or --fresh"):
+    with pytest.raises(
+        InputError, match=r"holds the run of other data \(.*counts\.npy\); choose another --out, or --fresh"
+    ):
         run(series)
     assert stamps(series) == before
     (series / "run" / "notes.txt").write_text("mine")
