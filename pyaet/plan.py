@@ -173,7 +173,7 @@ class Tomography(Section):
     iterations: Count = 200
     subvoxels: tuple[Count, Count, Count] = (2, 1, 2)
     positivity: bool = True
-    step: Positive | None = None
+    step: Annotated[float, Field(gt=0, lt=2)] | None = None
     depth: Count | None = None
 
 
@@ -200,6 +200,22 @@ class Structure(Section):
     min_size: Annotated[int, Field(ge=3)] = 3
     max_size: Annotated[int, Field(ge=3)] = 24
     preset: Literal["liao2026"] | None = None
+
+    @field_validator("bonds")
+    @classmethod
+    def _are_bond_rules(cls, bonds: tuple[str, ...]) -> tuple[str, ...]:
+        if bonds:
+            from analysis import BondRule
+
+            for text in bonds:
+                BondRule.parse(text)
+        return bonds
+
+    @model_validator(mode="after")
+    def _sizes_in_order(self) -> Structure:
+        if self.min_size > self.max_size:
+            raise ValueError(f"min_size is {self.min_size} and max_size {self.max_size}; expected min_size ≤ max_size")
+        return self
 
 
 class Truth(Section):

@@ -28,6 +28,7 @@ from pyaet.doubts import collected_doubts
 from pyaet.io.errors import InputError, RunError
 from pyaet.plan import Input, Plan, Simulation, Truth, plan_toml
 from pyaet.stages.context import Context
+from pyaet.stages.structure import read_truth
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +86,8 @@ def run_plan(
     )
     source = input_of(plan, directory)
     origin = origin_of(plan)
+    if plan.truth is not None:
+        read_truth(plan.truth)
     _refuse_foreign(directory, origin, fresh)
     with _locked(directory):
         for rest in directory.rglob(artifacts.UNFINISHED):

@@ -58,14 +58,12 @@ def score(
 ) -> None:
     """Compare a model with a known truth: recall, precision, RMSD, species, per element."""
     import analysis
-    from pyaet.io.errors import InputError
+    from pyaet.io.errors import told_of
 
     found = _read(model, model_variable, model_types_variable, model_types, model_unit_A, model_axes)
     known = _read(truth, truth_variable, truth_types_variable, truth_types, truth_unit_A, truth_axes)
-    try:
+    with told_of(truth):
         result = analysis.compare(found.positions_A, found.symbols, known.positions_A, known.symbols, cutoff)
-    except ValueError as error:
-        raise InputError(f"{truth}: {error}") from error
     tell(result.to_dict(), json)
 
 

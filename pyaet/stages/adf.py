@@ -9,7 +9,7 @@ import numpy as np
 
 from pyaet.artifacts import Data
 from pyaet.io.angles import match_angles, read_angles
-from pyaet.io.errors import InputError
+from pyaet.io.errors import InputError, told_of
 from pyaet.io.images import inspect_stack, read_stack
 from pyaet.plan import Adf, AngleRange, Input
 from pyaet.stages.context import Context
@@ -37,11 +37,8 @@ def condition(source: Input, target: Path, settings: Adf, context: Context) -> d
         raise InputError("input.pixel_A: missing; expected the pixel size of the images in Å")
     angles_deg = checked_angles(source)
     counts = read_stack(source.path, variable=source.variable, axes=source.axes, pixel_A=source.pixel_A, counts=True)
-    try:
-        with context.console.task("ADF images") as progress:
-            result = tomo.condition_adf(counts, **settings.model_dump(), progress=progress)
-    except (ValueError, ImportError) as error:
-        raise InputError(f"{source.path}: {error}") from error
+    with told_of(source.path), context.console.task("ADF images") as progress:
+        result = tomo.condition_adf(counts, **settings.model_dump(), progress=progress)
     middle = int(np.argmin(np.abs(angles_deg[:, 1])))
     data = {"raw": Data(counts[middle].astype(np.float32), "counts"), "masks": Data(result.masks, "")}
     value = Projections(result.projections, angles_deg, source.pixel_A, "electrons")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pyaet.artifacts import Data
-from pyaet.io.errors import InputError
+from pyaet.io.errors import told_of
 from pyaet.plan import Alignment
 from pyaet.stages.context import Context
 from pyaet.stages.projections import Projections, read_projections, write_projections
@@ -22,17 +22,14 @@ def align(source: Path, target: Path, settings: Alignment, context: Context) -> 
     import tomo
 
     given = read_projections(source)
-    try:
-        with context.console.task("alignment") as progress:
-            result = tomo.align(
-                given.images,
-                given.angles_deg,
-                **settings.model_dump(),
-                match_blur_px=MATCH_BLUR_A / given.pixel_A,
-                progress=progress,
-            )
-    except ValueError as error:
-        raise InputError(f"{source}: {error}") from error
+    with told_of(source), context.console.task("alignment") as progress:
+        result = tomo.align(
+            given.images,
+            given.angles_deg,
+            **settings.model_dump(),
+            match_blur_px=MATCH_BLUR_A / given.pixel_A,
+            progress=progress,
+        )
     shifts_A = result.shifts_px * given.pixel_A
     data = {
         "shifts_A": Data(shifts_A, "Å"),

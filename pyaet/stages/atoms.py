@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pyaet.artifacts import Data, write_h5
-from pyaet.io.errors import RunError
+from pyaet.io.errors import RunError, told_of
 from pyaet.io.structures import read_structure, write_extxyz
 from pyaet.plan import Refinement, Specimen, Tracing
 from pyaet.stages.context import Context
@@ -67,7 +67,7 @@ def refine(
         write_extxyz(target, atoms, made_by=context.key)
         return {"enabled": False, "atoms": dict(sorted(Counter(atoms.symbols).items()))}
     given = read_projections(projections_path)
-    with context.console.task("refinement", "loss") as progress:
+    with told_of(atoms_path), context.console.task("refinement", "loss") as progress:
         result = analysis.refine(
             atoms,
             given.images,

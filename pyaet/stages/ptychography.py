@@ -18,7 +18,7 @@ from pyaet.artifacts import Data, attribute, fingerprint, key_of, made_by, readi
 from pyaet.console import Progress
 from pyaet.device import Device, array_module
 from pyaet.doubts import collected_doubts
-from pyaet.io.errors import InputError, RunError
+from pyaet.io.errors import InputError, RunError, told_of
 from pyaet.io.fourdstem import TiltFile, list_tilts, positions_A, read_counts
 from pyaet.plan import Input, Ptychography
 from pyaet.processes import in_processes
@@ -73,19 +73,18 @@ def _reconstruct(task: TiltTask, progress: Progress | None, doubts: list[str]) -
     where = positions_A(task.tilt)
     patterns = counts.reshape(-1, *counts.shape[-2:])
     try:
-        result = ptycho.reconstruct(
-            ptycho.Patterns(patterns, where, task.tilt.pixel_mrad),
-            ptycho.Optics(task.tilt.energy_eV, task.tilt.semiangle_mrad, task.tilt.defocus_A),
-            engine_settings(task.settings, task.threads),
-            rng=np.random.default_rng(task.seed),
-            progress=progress,
-            xp=array_module(task.device),
-        )
-        phase = ptycho.phase_projection(result, vacuum_radius_A=task.settings.vacuum_radius_A)
+        with told_of(task.tilt.path):
+            result = ptycho.reconstruct(
+                ptycho.Patterns(patterns, where, task.tilt.pixel_mrad),
+                ptycho.Optics(task.tilt.energy_eV, task.tilt.semiangle_mrad, task.tilt.defocus_A),
+                engine_settings(task.settings, task.threads),
+                rng=np.random.default_rng(task.seed),
+                progress=progress,
+                xp=array_module(task.device),
+            )
+            phase = ptycho.phase_projection(result, vacuum_radius_A=task.settings.vacuum_radius_A)
     except ptycho.Diverged as error:
         raise RunError(f"{task.tilt.path}: {error}") from error
-    except ValueError as error:
-        raise InputError(f"{task.tilt.path}: {error}") from error
     data_out = {
         "phase": Data(_blurred(phase, task.settings.blur_A / result.pixel_A), "rad"),
         "object": Data(result.object, ""),

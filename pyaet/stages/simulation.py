@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyaet.io.angles import read_angles
-from pyaet.io.errors import InputError
+from pyaet.io.errors import InputError, told_of
 from pyaet.io.structures import read_structure, write_extxyz
 from pyaet.plan import Simulation
 from pyaet.stages.adf import angle_spec
@@ -30,7 +28,7 @@ def specimen(settings: Simulation, seed: int) -> Atoms:
     from pyaet.simulate.specimen import silica_cluster
 
     if settings.structure is None:
-        with _named_faults():
+        with told_of("simulation"):
             return Atoms(*silica_cluster(settings.diameter_A, seed))
     atoms = read_structure(settings.structure)
     if "X" in atoms.symbols:
@@ -85,7 +83,7 @@ def recording(settings: Simulation) -> Recording:
     """The settings of the plan as the 4D-STEM simulator takes them."""
     from pyaet.simulate.fourdstem import Recording
 
-    with _named_faults():
+    with told_of("simulation"):
         return Recording(
             energy_eV=settings.energy_eV,
             semiangle_mrad=settings.semiangle_mrad,
@@ -104,7 +102,7 @@ def imaging(settings: Simulation) -> Imaging:
     """The settings of the plan as the ADF simulator takes them."""
     from pyaet.simulate.adf import Imaging
 
-    with _named_faults():
+    with told_of("simulation"):
         return Imaging(
             energy_eV=settings.energy_eV,
             semiangle_mrad=settings.semiangle_mrad,
@@ -120,11 +118,3 @@ def imaging(settings: Simulation) -> Imaging:
             background_e=settings.background_e,
             model=settings.model,
         )
-
-
-@contextmanager
-def _named_faults() -> Iterator[None]:
-    try:
-        yield
-    except ValueError as error:
-        raise InputError(f"simulation: {error}") from error

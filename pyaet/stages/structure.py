@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyaet.artifacts import write_json
-from pyaet.io.errors import InputError
+from pyaet.io.errors import told_of
 from pyaet.io.structures import read_structure, write_extxyz
 from pyaet.plan import Structure, Truth
 from pyaet.stages.context import Context
@@ -49,14 +49,12 @@ def network(atoms: Atoms, settings: Structure) -> Network:
     import analysis
 
     settings = with_preset(settings)
-    try:
+    with told_of("structure"):
         rules = bond_rules(atoms, settings)
         bonds = analysis.bonds(atoms.positions_A, atoms.symbols, rules)
         rings = analysis.rings(
             len(atoms), bonds, definition=settings.definition, min_size=settings.min_size, max_size=settings.max_size
         )
-    except ValueError as error:
-        raise InputError(f"structure: {error}") from error
     return Network(settings.definition, tuple(map(str, rules)), bonds, rings)
 
 
@@ -121,7 +119,8 @@ def score(source: Path, target: Path, truth: Truth, context: Context) -> dict[st
     import analysis
 
     atoms, known = read_structure(source), read_truth(truth)
-    result = analysis.compare(atoms.positions_A, atoms.symbols, known.positions_A, known.symbols, truth.cutoff_A)
+    with told_of(truth.path):
+        result = analysis.compare(atoms.positions_A, atoms.symbols, known.positions_A, known.symbols, truth.cutoff_A)
     write_extxyz(target, known, made_by=context.key)
     return result.to_dict() | {"truth_path": truth.path, "cutoff_A": truth.cutoff_A}
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from pyaet.artifacts import Data, attribute, reading_h5, write_h5
 from pyaet.device import to_device, to_host
+from pyaet.io.errors import told_of
 from pyaet.plan import Tomography
 from pyaet.stages.context import Context
 from pyaet.stages.projections import read_projections
@@ -21,10 +22,10 @@ def reconstruct(source: Path, target: Path, settings: Tomography, context: Conte
     given = read_projections(source)
     images = to_device(given.images, context.device)
     r_factor = np.zeros(0)
-    if settings.method == "fbp":
-        volume = to_host(tomo.fbp(images, given.angles_deg))
-    else:
-        with context.console.task("RESIRE", "R") as progress:
+    with told_of(source), context.console.task("tomography", "R") as progress:
+        if settings.method == "fbp":
+            volume = to_host(tomo.fbp(images, given.angles_deg, depth=settings.depth, threads=context.workers))
+        else:
             result = tomo.resire(
                 images,
                 given.angles_deg,
@@ -36,7 +37,7 @@ def reconstruct(source: Path, target: Path, settings: Tomography, context: Conte
                 progress=progress,
                 threads=context.workers,
             )
-        volume, r_factor = to_host(result.volume), np.asarray(to_host(result.r_factor))
+            volume, r_factor = to_host(result.volume), result.r_factor
     data = {"volume": Data(volume.astype(np.float32), f"{given.unit}/voxel"), "r_factor": Data(r_factor, "")}
     write_h5(target, data, {"voxel_A": given.pixel_A}, context.key)
     numbers: dict[str, Any] = {"method": settings.method, "volume_voxels": list(volume.shape), "voxel_A": given.pixel_A}
