@@ -7,7 +7,7 @@
 Lengths in Å, angles in mrad, energies in eV; arrays are (y, x), stacks (n, y, x); index n // 2 is coordinate 0.
 """
 
-from ptycho.data import Patterns, window_size
+from ptycho.data import Patterns, window_side, window_size
 from ptycho.engine import reconstruct
 from ptycho.memory import memory_bytes
 from ptycho.optics import Optics, wavelength_A
@@ -25,5 +25,6 @@ __all__ = [
     "phase_projection",
     "reconstruct",
     "wavelength_A",
+    "window_side",
     "window_size",
 ]

@@ -71,7 +71,12 @@ class Patterns:
 def window_size(patterns: Patterns, detector: str = "auto") -> int:
     """Side in pixels of the square the patterns are brought to: the detector's longer side for "full", the nearest size
     with fast transforms for "auto"."""
-    longer = max(patterns.detector_shape)
+    return window_side(patterns.detector_shape, detector)
+
+
+def window_side(detector_shape: tuple[int, int], detector: str = "auto") -> int:
+    """`window_size` from the detector's pixels (ky, kx) alone."""
+    longer = max(detector_shape)
     return longer if detector == "full" else fast_size(longer)
 
 

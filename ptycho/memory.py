@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ptycho.grid import fast_size
+from ptycho.data import window_side
 from ptycho.problem import CPU_CHUNK_BYTES, GPU_CHUNK_BYTES
 from ptycho.scan import CACHE_BYTES
 from ptycho.settings import Settings
@@ -22,7 +22,7 @@ def memory_bytes(
     detector: pixels (ky, kx) of a pattern; object_shape: (y, x) pixels of a slice; bytes_per_count: size of the dtype of the
     counts; gpu: whether the work is done there, in larger pieces.
     """
-    window = max(detector) if settings.detector == "full" else fast_size(max(detector))
+    window = window_side(detector, settings.detector)
     number = 16 if settings.dtype == "float64" else 8
     counts = n_patterns * window**2 * bytes_per_count
     chunk = GPU_CHUNK_BYTES if gpu else CPU_CHUNK_BYTES

@@ -6,103 +6,146 @@ The rates below are for one core of a 2024 server; they make the stated times ri
 from __future__ import annotations
 
 import math
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from pyaet.device import available_memory_bytes, cpu_count, resolve_device
 from pyaet.io.errors import InputError
-from pyaet.plan import Input, Plan
-from pyaet.run import NO_INPUT
+from pyaet.io.images import inspect_stack
+from pyaet.plan import NO_INPUT, Input, Plan, Simulation
+from pyaet.simulate.fourdstem import Recording
+from pyaet.stages.adf import checked_angles
+from pyaet.stages.ptychography import engine_settings, tilts_of
+from pyaet.stages.simulation import described, imaging, recording, scan_shape
+from pyaet.stages.structure import read_truth
 
-FFT_FLOP_PER_S = 2.5e9
-"""Ptychography on one core, counted as 5 N log2 N per transform, everything else of the engine included."""
+FFT_FLOP_PER_S = 7e9
+"""Ptychography and simulation on one core, counted as 5 N log2 N per transform, everything else of the loop included."""
 PROJECTOR_FLOP_PER_S = 4e9
 """RESIRE on one core, counted as 2 operations per voxel, tilt and tap."""
 DENOISE_S_PER_PIXEL = {"none": 3e-6, "wavelet": 1e-5, "nlm": 3e-5, "bm3d": 3e-4}
 GPU_SPEEDUP = 100.0
 BASE_BYTES = 400 * 2**20
 """An interpreter with the numerical libraries loaded."""
+BASE_S = 15.0
+"""Start, tracing, refinement and report of a particle of a few hundred atoms."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """What leads to the projections: facts to tell, shape (n, y, x) of the projections, peak bytes, and seconds."""
+
+    told: dict[str, Any]
+    shape: tuple[int, int, int]
+    bytes: int
+    seconds: float
+
+
+class Tilt(NamedTuple):
+    """What the size of a ptychographic problem follows from; shape (scan_y, scan_x, ky, kx)."""
+
+    energy_eV: float
+    pixel_mrad: float
+    step_A: float
+    shape: tuple[int, int, int, int]
 
 
 def estimate(plan: Plan) -> dict[str, Any]:
     """Open the inputs of a plan and state shape, memory and time; raises `InputError` for unusable input."""
-    if plan.input is None:
-        return _simulated(plan)
     device = resolve_device(plan.compute.device)
     workers = plan.compute.workers or cpu_count()
-    projections = _ptychography if plan.input.kind == "4dstem" else _adf
-    told, shape, bytes_first, seconds_first = projections(plan, plan.input, workers)
-    n, ny, nx = shape
-    taps = 3.5 if plan.tomography.subvoxels[1] == 1 else 12.0
-    depth = plan.tomography.depth or nx
-    rounds = 2 * plan.tomography.iterations if plan.tomography.method == "resire" else 1
-    seconds_tomo = rounds * 2 * taps * n * depth * ny * nx / (PROJECTOR_FLOP_PER_S * workers)
-    bytes_tomo = BASE_BYTES + 4 * (4 * n * ny * nx + 4 * depth * ny * nx)
-    seconds = seconds_first + seconds_tomo
-    need = max(bytes_first, bytes_tomo)
-    free = available_memory_bytes(device)
-    told |= {
-        "device": device,
-        "workers": workers,
-        "volume_voxels": [depth, ny, nx],
-        "memory_GB": round(need / 1e9, 2),
-        "memory_free_GB": round(free / 1e9, 2),
-        "seconds_estimated": round(seconds / (GPU_SPEEDUP if device == "cuda" else 1)),
-    }
+    first = _first(plan, workers)
     if plan.truth is not None:
-        from pyaet.stages.structure import read_truth
-
-        told["truth_atoms"] = len(read_truth(plan.truth))
+        first.told["truth_atoms"] = len(read_truth(plan.truth))
+    bytes_tomo, seconds_tomo = _tomography(plan, first.shape, workers)
+    need, free = max(first.bytes, bytes_tomo), available_memory_bytes(device)
     if free and need > free:
         raise InputError(
             f"memory: the run needs about {need / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; "
             "lower compute.workers, or tomography.depth"
         )
-    return told
+    seconds = (first.seconds + seconds_tomo) / (GPU_SPEEDUP if device == "cuda" else 1) + BASE_S
+    return first.told | {
+        "device": device,
+        "workers": workers,
+        "volume_voxels": [plan.tomography.depth or first.shape[2], *first.shape[1:]],
+        "memory_GB": round(need / 1e9, 2),
+        "memory_free_GB": round(free / 1e9, 2),
+        "seconds_estimated": round(seconds),
+    }
 
 
-def _adf(plan: Plan, source: Input, workers: int) -> tuple[dict[str, Any], tuple[int, int, int], int, float]:
-    from pyaet.io.images import inspect_stack
-    from pyaet.stages.adf import checked_angles
+def _first(plan: Plan, workers: int) -> Need:
+    """The way to the projections, whichever the plan takes."""
+    if plan.input is None:
+        if plan.simulation is None:
+            raise InputError(NO_INPUT)
+        return _simulation(plan, plan.simulation, workers)
+    if plan.input.kind == "4dstem":
+        tilts = tilts_of(plan.input)
+        first = Tilt(tilts[0].energy_eV, tilts[0].pixel_mrad, tilts[0].step_A, tilts[0].shape)
+        return _ptychography(plan, first, len(tilts), workers)
+    return _adf(plan, plan.input)
 
+
+def _adf(plan: Plan, source: Input) -> Need:
     stack = inspect_stack(source.path, variable=source.variable, axes=source.axes, pixel_A=source.pixel_A)
-    angles_deg = checked_angles(source)
+    theta = checked_angles(source)[:, 1]
     pixels = int(np.prod(stack.shape))
-    told = {"images": list(stack.shape), "tilts_deg": [float(angles_deg[:, 1].min()), float(angles_deg[:, 1].max())]}
-    return told, stack.shape, BASE_BYTES + 40 * pixels, DENOISE_S_PER_PIXEL[plan.adf.denoise] * pixels
+    told = {"images": list(stack.shape), "tilts_deg": [float(theta.min()), float(theta.max())]}
+    return Need(told, stack.shape, BASE_BYTES + 40 * pixels, DENOISE_S_PER_PIXEL[plan.adf.denoise] * pixels)
 
 
-def _ptychography(plan: Plan, source: Input, workers: int) -> tuple[dict[str, Any], tuple[int, int, int], int, float]:
+def _ptychography(plan: Plan, tilt: Tilt, tilts: int, workers: int) -> Need:
+    """One tilt stands for all of the series."""
     import ptycho
-    from pyaet.stages.ptychography import engine_settings, tilts_of
 
-    tilts = tilts_of(source)
-    first = tilts[0]
     settings = engine_settings(plan.ptychography, 1)
-    patterns, detector = first.shape[0] * first.shape[1], first.shape[2:]
-    pixel_A = ptycho.wavelength_A(first.energy_eV) / (detector[1] * first.pixel_mrad * 1e-3)
-    ny, nx = (math.ceil(n * first.step_A / pixel_A) for n in first.shape[:2])
-    object_shape = (ny + detector[0], nx + detector[1])
-    each = BASE_BYTES + ptycho.memory_bytes(patterns, detector, object_shape, settings)
-    size = detector[0] * detector[1]
-    transforms = 4 * settings.slices * patterns * settings.iterations
-    seconds = len(tilts) * transforms * 5 * size * np.log2(size) / (FFT_FLOP_PER_S * min(workers, len(tilts)))
+    scan, detector = tilt.shape[:2], tilt.shape[2:]
+    window = ptycho.window_side(detector, settings.detector)
+    pixel_A = ptycho.wavelength_A(tilt.energy_eV) / (window * tilt.pixel_mrad * 1e-3)
+    ny, nx = (math.ceil(n * tilt.step_A / pixel_A) for n in scan)
+    patterns, size = scan[0] * scan[1], window**2
+    each = ptycho.memory_bytes(patterns, detector, (ny + window, nx + window), settings)
+    # Counts are there twice: as read, and brought to the window.
+    each += BASE_BYTES + 2 * patterns * detector[0] * detector[1]
+    at_once = min(workers, tilts)
+    transforms = 4 * settings.slices * patterns * settings.iterations * tilts
+    seconds = transforms * 5 * size * math.log2(size) / (FFT_FLOP_PER_S * at_once)
     told = {
-        "tilts": len(tilts),
-        "tilts_deg": [tilts[0].angles_deg[1], tilts[-1].angles_deg[1]],
+        "tilts": tilts,
         "patterns_per_tilt": patterns,
         "detector_px": list(detector),
         "slices": settings.slices,
         "pixel_A": round(pixel_A, 5),
     }
-    return told, (len(tilts), ny, nx), each * min(workers, len(tilts)), float(seconds)
+    return Need(told, (tilts, ny, nx), each * at_once, seconds)
 
 
-def _simulated(plan: Plan) -> dict[str, Any]:
-    """A plan that simulates its own input has no files to open: what will be made is told instead."""
-    from pyaet.stages.simulation import described
+def _simulation(plan: Plan, settings: Simulation, workers: int) -> Need:
+    told = described(settings)
+    tilts, scan = told["tilts"], scan_shape(settings)
+    made = recording(settings) if settings.kind == "4dstem" else imaging(settings)
+    grid = made.grid(settings.diameter_A / 2)
+    transforms = 2 * grid.slices * settings.phonons * scan[0] * scan[1] * tilts
+    seconds = transforms * 5 * grid.window**2 * math.log2(grid.window**2) / (FFT_FLOP_PER_S * min(workers, tilts))
+    if isinstance(made, Recording):
+        tilt = Tilt(made.energy_eV, made.pixel_mrad, made.step_A, (*scan, made.detector, made.detector))
+        then = _ptychography(plan, tilt, tilts, workers)
+    else:
+        seconds = 0.0 if settings.model == "linear" else seconds
+        then = Need({}, (tilts, *scan), BASE_BYTES, 0.0)
+    return Need(then.told | told, then.shape, max(then.bytes, 2 * BASE_BYTES), then.seconds + seconds)
 
-    if plan.simulation is None:
-        raise InputError(NO_INPUT)
-    return described(plan.simulation)
+
+def _tomography(plan: Plan, shape: tuple[int, int, int], workers: int) -> tuple[int, float]:
+    """Bytes and CPU seconds of the reconstruction."""
+    n, ny, nx = shape
+    depth = plan.tomography.depth or nx
+    taps = 3.5 if plan.tomography.subvoxels[1] == 1 else 12.0
+    rounds = 2 * plan.tomography.iterations if plan.tomography.method == "resire" else 1
+    table = 20 * n * depth * nx
+    seconds = rounds * 2 * taps * n * depth * ny * nx / (PROJECTOR_FLOP_PER_S * workers)
+    return BASE_BYTES + table + 16 * (n + depth) * ny * nx, seconds

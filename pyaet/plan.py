@@ -264,6 +264,9 @@ class Output(Section):
     directory: str = "run"
 
 
+NO_INPUT = "plan: [input] is missing; expected a table [input] with the tilt series, or [simulation]"
+
+
 class Plan(Section):
     """A whole run. `input` may be left out only where `simulation` makes it."""
 

@@ -25,10 +25,10 @@ from pyaet import artifacts
 from pyaet.console import Console
 from pyaet.device import cpu_count, resolve_device
 from pyaet.doubts import collected_doubts
+from pyaet.estimate import estimate
 from pyaet.io.errors import InputError, RunError
-from pyaet.plan import Input, Plan, Simulation, Truth, plan_toml
+from pyaet.plan import NO_INPUT, Input, Plan, Simulation, Truth, plan_toml
 from pyaet.stages.context import Context
-from pyaet.stages.structure import read_truth
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,6 @@ OWN_FILES = (
     "plan.toml", "summary.json", "report.html", "log.txt", "projections.h5", "aligned.h5", "volume.h5",
     "candidates.h5", "traced.extxyz", "atoms.extxyz", "rings.json", "truth.extxyz", ".lock",
 )  # fmt: skip
-NO_INPUT = "plan: [input] is missing; expected a table [input] with the tilt series, or [simulation]"
 OWN_FOLDERS = ("ptychography", "simulation")
 PACKAGES = (
     "numpy",
@@ -84,17 +83,18 @@ def run_plan(
         plan.compute.seed,
         console or Console(),
     )
+    need = estimate(plan)
     source = input_of(plan, directory)
     origin = origin_of(plan)
-    if plan.truth is not None:
-        read_truth(plan.truth)
     _refuse_foreign(directory, origin, fresh)
+    context.console.say(f"about {need['memory_GB']:g} GB of memory and {need['seconds_estimated']} s")
     with _locked(directory):
         for rest in directory.rglob(artifacts.UNFINISHED):
             rest.unlink()
         if fresh:
             _clear(directory)
         with _logging_to(directory / "log.txt"):
+            log.info("needs: %s", json.dumps(need))
             return _run_stages(plan, source, origin, directory, context)
 
 
