@@ -52,23 +52,23 @@ class Tilt(NamedTuple):
     shape: tuple[int, int, int, int]
 
 
-def estimate(plan: Plan) -> dict[str, Any]:
+def estimate(plan: Plan, device: str | None = None) -> dict[str, Any]:
     """Open the inputs of a plan and state shape, memory and time; raises `InputError` for unusable input."""
-    device = resolve_device(plan.compute.device)
+    place = resolve_device(device or plan.compute.device)
     workers = plan.compute.workers or cpu_count()
     first = _first(plan, workers)
     if plan.truth is not None:
         first.told["truth_atoms"] = len(read_truth(plan.truth))
     bytes_tomo, seconds_tomo = _tomography(plan, first.shape, workers)
-    need, free = max(first.bytes, bytes_tomo), available_memory_bytes(device)
+    need, free = max(first.bytes, bytes_tomo), available_memory_bytes(place)
     if free and need > free:
         raise InputError(
             f"memory: the run needs about {need / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; "
             "lower compute.workers, or tomography.depth"
         )
-    seconds = (first.seconds + seconds_tomo) / (GPU_SPEEDUP if device == "cuda" else 1) + BASE_S
+    seconds = (first.seconds + seconds_tomo) / (GPU_SPEEDUP if place == "cuda" else 1) + BASE_S
     return first.told | {
-        "device": device,
+        "device": place,
         "workers": workers,
         "volume_voxels": [plan.tomography.depth or first.shape[2], *first.shape[1:]],
         "memory_GB": round(need / 1e9, 2),

@@ -83,7 +83,7 @@ def run_plan(
         plan.compute.seed,
         console or Console(),
     )
-    need = estimate(plan)
+    need = estimate(plan, device)
     source = input_of(plan, directory)
     origin = origin_of(plan)
     _refuse_foreign(directory, origin, fresh)
