@@ -92,4 +92,6 @@ def measured_power(
     bins = np.arange(len(information))
     noise = 1 / np.interp(q[band] * window, bins, information)
     damping = np.interp(q[band] * window, bins, shrinkage)
+    if not band.any():
+        return 0.0
     return float((power[band] / damping**2 - noise).sum() / expected_spectrum(q[band] / pixel_A).sum())

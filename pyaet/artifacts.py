@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -42,6 +43,13 @@ def key_of(*parts: Any) -> str:
     """Hash of JSON-able parts and of the version of pyaet."""
     text = json.dumps([pyaet.__version__, *parts], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def refuse_foreign(*paths: Path) -> None:
+    """Raise `InputError` for a file that is about to be replaced and was not made by pyaet."""
+    for path in paths:
+        if path.exists() and made_by(path) is None:
+            raise InputError(f"{path}: exists and was not made by pyaet; choose another --out, or move it away")
 
 
 def fingerprint(path: Path) -> str:
@@ -111,7 +119,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=1, default=plain, allow_nan=False) + "\n")
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """JSON that any reader takes: numbers that are not finite become null."""
+    return json.dumps(_finite(value), indent=1, allow_nan=False) + "\n"
 
 
 @contextmanager
@@ -146,7 +159,7 @@ def made_by(path: Path) -> str | None:
     try:
         if path.suffix == ".h5":
             with h5py.File(path, "r") as file:
-                return str(file.attrs.get("made_by"))
+                return str(file.attrs["made_by"]) if "made_by" in file.attrs else None
         if path.suffix == ".json":
             return json.loads(path.read_text()).get("made_by")
         if path.suffix == ".extxyz":
@@ -160,12 +173,14 @@ def made_by(path: Path) -> str | None:
     return None
 
 
-def plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"cannot be written as JSON: {type(value).__name__}")
+def _finite(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {name: _finite(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _umask() -> int:

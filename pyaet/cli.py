@@ -63,9 +63,8 @@ def _exit_code(arguments: Sequence[str] | None) -> int:
         sys.stderr.close()
         return 1
     except Exception as error:
-        if hasattr(error, "show") and hasattr(error, "exit_code"):
-            error.show()
-            return int(error.exit_code)
+        if hasattr(error, "format_message") and hasattr(error, "exit_code"):
+            return _complain(f"{error.format_message()} See pyaet --help.", int(error.exit_code))
         logging.getLogger("pyaet").debug("unexpected fault", exc_info=True)
         return _complain(f"{type(error).__name__}: {error} (unexpected; a run's log.txt has the details)", 1)
 

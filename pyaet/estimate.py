@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from pyaet.device import available_memory_bytes, cpu_count, resolve_device
+from pyaet.io.angles import read_angles
 from pyaet.io.errors import InputError
-from pyaet.io.images import inspect_stack
+from pyaet.io.fourdstem import check_counts
+from pyaet.io.images import inspect_stack, read_stack
 from pyaet.plan import NO_INPUT, Input, Plan, Simulation
 from pyaet.simulate.fourdstem import Recording
-from pyaet.stages.adf import checked_angles
+from pyaet.stages.adf import angle_spec, checked_angles
 from pyaet.stages.ptychography import engine_settings, tilts_of
 from pyaet.stages.simulation import described, imaging, recording, scan_shape
 from pyaet.stages.structure import read_truth
@@ -29,6 +32,7 @@ DENOISE_S_PER_PIXEL = {"none": 3e-6, "wavelet": 1e-5, "nlm": 3e-5, "bm3d": 3e-4}
 GPU_SPEEDUP = 100.0
 BASE_BYTES = 400 * 2**20
 """An interpreter with the numerical libraries loaded."""
+FEWEST_TILTS = 3
 BASE_S = 15.0
 """Start, tracing, refinement and report of a particle of a few hundred atoms."""
 
@@ -85,14 +89,29 @@ def _first(plan: Plan, workers: int) -> Need:
         return _simulation(plan, plan.simulation, workers)
     if plan.input.kind == "4dstem":
         tilts = tilts_of(plan.input)
+        _enough_tilts([tilt.angles_deg for tilt in tilts])
+        for tilt in tilts:
+            check_counts(tilt)
         first = Tilt(tilts[0].energy_eV, tilts[0].pixel_mrad, tilts[0].step_A, tilts[0].shape)
         return _ptychography(plan, first, len(tilts), workers)
     return _adf(plan, plan.input)
 
 
+def _enough_tilts(angles_deg: ArrayLike) -> None:
+    distinct = len(np.unique(np.asarray(angles_deg).round(3), axis=0))
+    if distinct < FEWEST_TILTS:
+        raise InputError(
+            f"input.angles: {distinct} distinct tilt{'s' * (distinct != 1)}; expected at least {FEWEST_TILTS}, "
+            "and tens of them for a volume to be trusted"
+        )
+
+
 def _adf(plan: Plan, source: Input) -> Need:
     stack = inspect_stack(source.path, variable=source.variable, axes=source.axes, pixel_A=source.pixel_A)
-    theta = checked_angles(source)[:, 1]
+    angles_deg = checked_angles(source)
+    _enough_tilts(angles_deg)
+    read_stack(source.path, variable=source.variable, axes=source.axes, pixel_A=source.pixel_A, counts=True)
+    theta = angles_deg[:, 1]
     pixels = int(np.prod(stack.shape))
     told = {"images": list(stack.shape), "tilts_deg": [float(theta.min()), float(theta.max())]}
     return Need(told, stack.shape, BASE_BYTES + 40 * pixels, DENOISE_S_PER_PIXEL[plan.adf.denoise] * pixels)
@@ -126,6 +145,7 @@ def _ptychography(plan: Plan, tilt: Tilt, tilts: int, workers: int) -> Need:
 
 def _simulation(plan: Plan, settings: Simulation, workers: int) -> Need:
     told = described(settings)
+    _enough_tilts(read_angles(angle_spec(settings.angles)))
     tilts, scan = told["tilts"], scan_shape(settings)
     made = recording(settings) if settings.kind == "4dstem" else imaging(settings)
     grid = made.grid(settings.diameter_A / 2)

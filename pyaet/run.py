@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import platform
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -27,7 +26,7 @@ from pyaet.device import cpu_count, resolve_device
 from pyaet.doubts import collected_doubts
 from pyaet.estimate import estimate
 from pyaet.io.errors import InputError, RunError
-from pyaet.plan import NO_INPUT, Input, Plan, Simulation, Truth, plan_toml
+from pyaet.plan import NO_INPUT, Input, Output, Plan, Simulation, Truth, plan_toml
 from pyaet.stages.context import Context
 
 log = logging.getLogger(__name__)
@@ -36,7 +35,7 @@ OWN_FILES = (
     "plan.toml", "summary.json", "report.html", "log.txt", "projections.h5", "aligned.h5", "volume.h5",
     "candidates.h5", "traced.extxyz", "atoms.extxyz", "rings.json", "truth.extxyz", ".lock",
 )  # fmt: skip
-OWN_FOLDERS = ("ptychography", "simulation")
+OWN_PATTERNS = ("ptychography/tilt_*.h5", "simulation/tilt_*.h5", "simulation/series.h5", "simulation/truth.extxyz")
 PACKAGES = (
     "numpy",
     "scipy",
@@ -268,8 +267,11 @@ def _clear(directory: Path) -> None:
     """Remove what a run of pyaet writes, and nothing else."""
     for name in OWN_FILES:
         (directory / name).unlink(missing_ok=True)
-    for name in OWN_FOLDERS:
-        shutil.rmtree(directory / name, ignore_errors=True)
+    for pattern in OWN_PATTERNS:
+        for path in directory.glob(pattern):
+            path.unlink()
+            with suppress(OSError):
+                path.parent.rmdir()
 
 
 def _opened_summary(plan: Plan, source: Input, origin: Origin, directory: Path, context: Context) -> dict[str, Any]:
@@ -288,7 +290,8 @@ def _opened_summary(plan: Plan, source: Input, origin: Origin, directory: Path, 
         "score": before.get("score") if plan.truth is not None or plan.input is None else None,
         "warnings": [],
     }
-    artifacts.write_text(directory / "plan.toml", plan_toml(plan))
+    resolved = plan.model_copy(update={"output": Output(directory=str(directory.absolute()))})
+    artifacts.write_text(directory / "plan.toml", plan_toml(resolved))
     artifacts.write_json(directory / "summary.json", summary)
     return summary
 

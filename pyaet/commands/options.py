@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Sequence
 from enum import StrEnum
@@ -70,10 +69,10 @@ def target(path: str, source: str | Path | None = None) -> Path:
 
 def tell(value: dict[str, Any], as_json: bool) -> None:
     """Print numbers: as JSON, or a line per number."""
-    from pyaet.artifacts import plain
+    from pyaet.artifacts import json_text
 
     if as_json:
-        typer.echo(json.dumps(value, indent=1, default=plain))
+        typer.echo(json_text(value), nl=False)
         return
     for name, number in value.items():
         typer.echo(f"{name}: {number:.6g}" if isinstance(number, float) else f"{name}: {_words(number)}")

@@ -83,7 +83,7 @@ def headline(summary: dict[str, Any], directory: Path) -> dict[str, Any]:
     lines = {
         "atoms": stages["refinement"]["atoms"],
         "rings": stages["rings"]["ring_sizes"],
-        "seconds": sum(stage["seconds"] for stage in stages.values()),
+        "seconds": round(sum(stage["seconds"] for stage in stages.values()), 1),
     }
     if score:
         lines["against the truth"] = {

@@ -108,12 +108,14 @@ def trace(
     json: Json = False,
 ) -> None:
     """Find the atoms of a volume and name their elements; all candidates go to a .candidates.h5 beside them."""
+    from pyaet.artifacts import refuse_foreign
     from pyaet.plan import Specimen, Tracing
     from pyaet.stages.atoms import trace as trace_stage
 
     specimen = section(Specimen, None, elements=elements.split(","), min_distance_A=min_distance_A)
     path = target(out, volume)
     candidates = path.with_suffix(".candidates.h5")
+    refuse_foreign(candidates)
     settings = section(Tracing, setting)
     tell(trace_stage(volume, candidates, path, specimen, settings, context("cpu", seed)), json)
 

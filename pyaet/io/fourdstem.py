@@ -90,6 +90,14 @@ def read_counts(tilt: TiltFile) -> np.ndarray:
     return _whole_counts(counts, str(tilt.path))
 
 
+def check_counts(tilt: TiltFile) -> None:
+    """Raise `InputError` for counts that are no counts; unsigned integers cannot be wrong and are not read."""
+    with reading_h5(tilt.path) as file:
+        unsigned = _counts_dataset(file, tilt.path).dtype.kind == "u"
+    if not unsigned:
+        read_counts(tilt)
+
+
 def positions_A(tilt: TiltFile) -> np.ndarray:
     """Return the scan positions (n, 2) as (y, x) in Å: the stored ones, else the grid with index n // 2 at 0."""
     if not tilt.has_positions:
@@ -176,6 +184,13 @@ def _expand(source: str | Path | Sequence[str | Path]) -> list[Path]:
             raise InputError("the list of 4D-STEM tilt files is empty; give at least one file, folder or pattern")
         return list(dict.fromkeys(path for entry in source for path in _expand(entry)))
     path = Path(source).expanduser()
+    try:
+        return _found(path)
+    except PermissionError:
+        raise InputError(f"{source}: permission denied; make the folder readable (chmod u+rx)") from None
+
+
+def _found(path: Path) -> list[Path]:
     if path.is_dir():
         found = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
         if not found:
@@ -184,7 +199,7 @@ def _expand(source: str | Path | Sequence[str | Path]) -> list[Path]:
     if not path.exists() and glob.has_magic(str(path)):
         found = sorted(Path(name) for name in glob.glob(str(path)))
         if not found:
-            raise InputError(f"{source}: no file matches this pattern; check the folder and the wildcard")
+            raise InputError(f"{path}: no file matches this pattern; check the folder and the wildcard")
         return found
     return [path]
 

@@ -69,7 +69,9 @@ def headline(directory: Path, summary: Mapping[str, Any]) -> list[str]:
         told["seconds"] for stage, told in summary.get("stages", {}).items() if stage in road and "seconds" in told
     ]
     if seconds:
-        items.append(card("Total time", duration(sum(seconds)), f"on {summary.get('device', 'unknown device')}"))
+        where = f"on {summary.get('device', 'unknown device')}"
+        where += ", simulation not counted" if "simulation" in summary.get("stages", {}) else ""
+        items.append(card("Total time", duration(sum(seconds)), where))
     return items
 
 

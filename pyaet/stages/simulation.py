@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pyaet.artifacts import refuse_foreign
 from pyaet.io.angles import read_angles
 from pyaet.io.errors import InputError, told_of
 from pyaet.io.structures import read_structure, write_extxyz
@@ -39,6 +40,7 @@ def specimen(settings: Simulation, seed: int) -> Atoms:
 
 def simulate(settings: Simulation, folder: Path, context: Context) -> dict[str, Any]:
     """Write the tilt series and `truth.extxyz` into `folder`; return the stage's numbers."""
+    refuse_foreign(folder / "truth.extxyz", folder / "series.h5", *folder.glob("tilt_*.h5"))
     atoms = specimen(settings, context.seed)
     angles_deg = read_angles(angle_spec(settings.angles))
     with context.console.task("simulation") as progress:

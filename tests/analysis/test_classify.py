@@ -7,7 +7,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from analysis.classify import brightness_ratios, classify, fit_mixture, integrated_intensity, k_means
+from analysis.classify import classify, integrated_intensity
+from analysis.mixture import brightness_ratios, fit_mixture, k_means
 from analysis.trace import Peaks, trace
 
 VOXEL = 0.35

@@ -7,7 +7,8 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 
 from analysis.atoms import Atoms
-from analysis.refine import Model, refine
+from analysis.image_model import Model
+from analysis.refine import refine
 
 PIXEL = 0.3
 

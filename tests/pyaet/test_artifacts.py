@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -113,3 +114,18 @@ def test_the_key_covers_every_part_and_the_version(monkeypatch: pytest.MonkeyPat
     assert before != artifacts.key_of("stage", {"a": 2}, "upstream")
     monkeypatch.setattr("pyaet.__version__", "9")
     assert before != artifacts.key_of("stage", {"a": 1}, "upstream")
+
+
+def test_numbers_that_are_not_finite_become_null(tmp_path: Path) -> None:
+    value = {"a": float("nan"), "b": [np.float64("inf"), np.array([1.0, np.nan])], "c": (1, True, "x", None)}
+    assert json.loads(artifacts.json_text(value)) == {"a": None, "b": [None, [1.0, None]], "c": [1, True, "x", None]}
+
+
+def test_foreign_files_are_not_replaced(tmp_path: Path) -> None:
+    mine, theirs = tmp_path / "mine.json", tmp_path / "theirs.h5"
+    artifacts.write_json(mine, {"made_by": ""})
+    artifacts.refuse_foreign(mine, tmp_path / "absent.h5")
+    with h5py.File(theirs, "w") as file:
+        file["x"] = 1
+    with pytest.raises(InputError, match=r"theirs\.h5: exists and was not made by pyaet"):
+        artifacts.refuse_foreign(mine, theirs)

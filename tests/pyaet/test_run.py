@@ -144,3 +144,30 @@ def test_a_killed_run_resumes(series: Path, moment: str) -> None:
     assert summary["score"]["strict"]["found"] == 9
     assert artifact.read_bytes() == content or moment == "atoms.extxyz"
     assert not list((series / "run").glob(".*.part"))
+
+
+def test_the_resolved_plan_repeats_the_run_where_it_was_made(series: Path) -> None:
+    plan = load_plan(series / "plan.toml")
+    run_plan(plan, series / "elsewhere")
+    again = load_plan(series / "elsewhere" / "plan.toml")
+    assert again.output.directory == str(series / "elsewhere")
+    assert again.model_copy(update={"output": plan.output}) == plan
+
+
+def test_fresh_leaves_files_of_the_user_alone(series: Path) -> None:
+    run(series)
+    mine = series / "run" / "ptychography" / "mine.txt"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    run(series, fresh=True)
+    assert mine.read_text() == "mine"
+
+
+@pytest.mark.parametrize("angles", ["[0.0]", "[0.0, 0.0, 0.0]"])
+def test_too_few_tilts_are_refused_at_once(series: Path, angles: str) -> None:
+    counts = np.load(series / "counts.npy")
+    np.save(series / "counts.npy", counts[: len(json.loads(angles))])
+    change(series, "angles = {start = 0, stop = 171, step = 9}", f"angles = {angles}")
+    with pytest.raises(InputError, match="1 distinct tilt; expected at least 3"):
+        run(series)
+    assert not (series / "run").exists()
