@@ -33,17 +33,16 @@ def ptycho(
     """Reconstruct one 4D-STEM tilt: object slices, probe, loss trace and phase projection."""
     from dataclasses import replace
 
-    from pyaet.artifacts import fingerprint, key_of
     from pyaet.io.fourdstem import inspect_tilt
     from pyaet.plan import Ptychography
-    from pyaet.stages.ptychography import TiltTask, reconstruct_tilt
+    from pyaet.stages.ptychography import TiltTask, reconstruct_tilt, tilt_key
 
     settings = section(Ptychography, setting, slices=slices, slice_A=slice_A, iterations=iterations)
     given = context(device, seed, threads)
     source = inspect_tilt(tilt)
     if defocus_A is not None:
         source = replace(source, defocus_A=defocus_A)
-    key = key_of(seed, settings.model_dump(), source.defocus_A, fingerprint(tilt))
+    key = tilt_key(source, settings, seed)
     task = TiltTask(source, target(out, tilt), settings, given.device, given.workers, seed, key)
     with given.console.task("ptychography", "loss") as progress:
         numbers = reconstruct_tilt(task, progress)

@@ -57,6 +57,12 @@ def engine_settings(settings: Ptychography, threads: int) -> Any:
     return ptycho.Settings(**given, threads=threads)
 
 
+def tilt_key(tilt: TiltFile, settings: Ptychography, seed: int) -> str:
+    """Hash of everything the reconstruction of one tilt depends on, the content of its file included."""
+    optics = [tilt.energy_eV, tilt.semiangle_mrad, tilt.defocus_A, tilt.angles_deg]
+    return key_of(seed, settings.model_dump(), optics, fingerprint(tilt.path))
+
+
 def reconstruct_tilt(task: TiltTask, progress: Progress | None = None) -> dict[str, float]:
     """Reconstruct one tilt into `task.target` unless a current file is there; return its last loss and its seconds."""
     if made_by(task.target) == task.key:
@@ -121,7 +127,7 @@ def reconstruct_series(
             context.device,
             threads,
             context.seed + i,
-            key_of(context.seed + i, settings.model_dump(), *tilt.angles_deg, tilt.defocus_A, fingerprint(tilt.path)),
+            tilt_key(tilt, settings, context.seed + i),
         )
         for i, tilt in enumerate(tilts)
     ]
