@@ -78,7 +78,8 @@ def find_structure(
     content = network_json(found) | _statistics(atoms, found)
     if truth is not None:
         known = read_truth(truth)
-        same = network(known, settings.model_copy(update={"bonds": found.rules, "tolerance_A": None, "preset": None}))
+        rules = {"bonds": found.rules, "tolerance_A": None, "preset": None}
+        same = network(known, with_preset(settings).model_copy(update=rules))
         content |= {f"truth_{name}": value for name, value in _statistics(known, same).items()}
         content["truth_sizes"] = same.sizes
     write_json(target, content | {"made_by": context.key})
@@ -88,6 +89,7 @@ def find_structure(
         "bonds": len(found.bonds),
         "rings": len(found.rings),
         "ring_sizes": found.sizes,
+        **({"truth_ring_sizes": content["truth_sizes"]} if truth is not None else {}),
         "coordination": _coordination(atoms, found.bonds),
     }
     if len(atoms.elements) == 2:
