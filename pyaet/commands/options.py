@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -74,14 +74,29 @@ def tell(value: dict[str, Any], as_json: bool) -> None:
     if as_json:
         typer.echo(json_text(value), nl=False)
         return
-    for name, number in value.items():
-        typer.echo(f"{name}: {number:.6g}" if isinstance(number, float) else f"{name}: {_words(number)}")
+    for line in _lines(value):
+        typer.echo(line)
+
+
+def _lines(value: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """A line per number or flat table; a table of tables becomes a line for each, named by its path."""
+    for name, entry in value.items():
+        if isinstance(entry, dict) and any(isinstance(inner, dict) for inner in entry.values()):
+            flat = {inner: number for inner, number in entry.items() if not isinstance(number, dict)}
+            yield from _lines({name: flat} if flat else {}, prefix)
+            yield from _lines({k: v for k, v in entry.items() if isinstance(v, dict)}, f"{prefix}{name}.")
+        elif entry not in ({}, [], None):
+            yield f"{prefix}{name}: {_words(entry)}"
 
 
 def _words(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.5g}"
     if isinstance(value, dict):
-        return ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        return ", ".join(f"{name} {_words(entry)}" for name, entry in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_words, value))
+    return "–" if value is None else str(value)
 
 
 def _value(text: str) -> Any:
