@@ -28,7 +28,7 @@ FFT_FLOP_PER_S = 7e9
 """Ptychography and simulation on one core, counted as 5 N log2 N per transform, everything else of the loop included."""
 PROJECTOR_FLOP_PER_S = 4e9
 """RESIRE on one core, counted as 2 operations per voxel, tilt and tap."""
-DENOISE_S_PER_PIXEL = {"none": 3e-6, "wavelet": 1e-5, "nlm": 3e-5, "bm3d": 3e-4}
+DENOISE_S_PER_PIXEL = {"none": 3e-6, "wavelet": 1e-5, "nlm": 3e-5, "bm3d": 1e-4}
 GPU_SPEEDUP = 100.0
 BASE_BYTES = 400 * 2**20
 """An interpreter with the numerical libraries loaded."""

@@ -31,7 +31,7 @@ def denoise(
     """Return the images (n, y, x) or (y, x) in counts, float32, with their noise removed.
 
     method : "none", "wavelet" (shift-invariant BayesShrink), "nlm" (non-local means) or "bm3d" (an optional package).
-    threads : images worked on at once; None for all cores. Raises ValueError for an unknown method and ImportError
+    threads : images worked on at once; None for all cores ("bm3d" has its own). Raises ValueError for an unknown method and ImportError
     where bm3d is asked for and not installed.
     """
     if method not in METHODS:
@@ -48,7 +48,9 @@ def denoise(
         return (smooth + ndimage.gaussian_filter(image - smooth, _GIVEN_BACK_PX)).astype(np.float32)
 
     result = np.empty(stack.shape, np.float32)
-    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+    # bm3d has threads of its own, one set per process, and aborts when it is entered twice.
+    at_once = 1 if method == "bm3d" else threads or os.cpu_count()
+    with ThreadPoolExecutor(at_once) as pool:
         for i, image in enumerate(pool.map(clean, stack)):
             result[i] = image
             if progress:
