@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 PTYCHOGRAPHY_DEFOCUS_A = 120.0
 """Spreads the probe over a few scan steps; an ADF image is taken in focus instead."""
+SHARED = {"energy_eV", "semiangle_mrad", "slice_A", "phonons", "phonon_sigma_A", "dose_e_per_A2"}
+"""What both simulators call by the plan's names."""
 
 
 def specimen(settings: Simulation, seed: int) -> Atoms:
@@ -87,16 +89,9 @@ def recording(settings: Simulation) -> Recording:
 
     with told_of("simulation"):
         return Recording(
-            energy_eV=settings.energy_eV,
-            semiangle_mrad=settings.semiangle_mrad,
+            **settings.model_dump(include=SHARED | {"step_A", "max_angle_mrad"}),
             defocus_A=PTYCHOGRAPHY_DEFOCUS_A if settings.defocus_A is None else settings.defocus_A,
             scan_shape=scan_shape(settings),
-            step_A=settings.step_A,
-            max_angle_mrad=settings.max_angle_mrad,
-            slice_A=settings.slice_A,
-            phonons=settings.phonons,
-            phonon_sigma_A=settings.phonon_sigma_A,
-            dose_e_per_A2=settings.dose_e_per_A2,
         )
 
 
@@ -106,17 +101,8 @@ def imaging(settings: Simulation) -> Imaging:
 
     with told_of("simulation"):
         return Imaging(
-            energy_eV=settings.energy_eV,
-            semiangle_mrad=settings.semiangle_mrad,
+            **settings.model_dump(include=SHARED | {"inner_mrad", "outer_mrad", "background_e", "model"}),
             defocus_A=settings.defocus_A or 0.0,
             image_shape=scan_shape(settings),
             pixel_A=settings.step_A,
-            inner_mrad=settings.inner_mrad,
-            outer_mrad=settings.outer_mrad,
-            slice_A=settings.slice_A,
-            phonons=settings.phonons,
-            phonon_sigma_A=settings.phonon_sigma_A,
-            dose_e_per_A2=settings.dose_e_per_A2,
-            background_e=settings.background_e,
-            model=settings.model,
         )
