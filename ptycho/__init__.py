@@ -8,19 +8,26 @@ Lengths in Å, angles in mrad, energies in eV; arrays are (y, x), stacks (n, y, 
 """
 
 from ptycho.data import Patterns, window_side, window_size
-from ptycho.engine import reconstruct
+from ptycho.engine import Iteration, reconstruct
+from ptycho.findings import Finding
+from ptycho.gauge import in_gauge
 from ptycho.memory import memory_bytes
 from ptycho.optics import Optics, wavelength_A
 from ptycho.phase import phase_projection
+from ptycho.regularise import Regulariser
 from ptycho.result import Diverged, Result
 from ptycho.settings import Settings
 
 __all__ = [
     "Diverged",
+    "Finding",
+    "Iteration",
     "Optics",
     "Patterns",
+    "Regulariser",
     "Result",
     "Settings",
+    "in_gauge",
     "memory_bytes",
     "phase_projection",
     "reconstruct",

@@ -12,59 +12,65 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ptycho.grid import Array, fft2, ifft2
-from ptycho.patches import multiply, scatter_add
+import numpy as np
 
-Entering = list[tuple[Array, Array]]
-"""For each slice the waves that enter it (u, mode, y, x) and the index (pattern,) into them."""
+from ptycho.grid import Array, fft2, ifft2
+from ptycho.patches import multiply, scatter_add, scatter_back
+from ptycho.propagate import FreeSpace
+
+Entering = list[tuple[Array, Array | None]]
+"""For each slice the waves that enter it (u, mode, y, x) and the index (pattern,) into them, None for one wave each."""
 
 
 @dataclass(frozen=True, eq=False)
 class Multislice:
-    """Linear in the probe and in each slice; `kernel` (ky, kx) is the free space between slices, None for one slice."""
+    """Linear in the probe and in each slice; `ids` (pattern,) are the numbers of the patterns, for tilts of their own."""
 
-    kernel: Array | None = None
+    space: FreeSpace
     threads: int = 1
 
-    def forward(self, probes: Array, index: Array, object_: Array, corners: Array) -> tuple[Entering, Array]:
+    def forward(
+        self, incoming: Array, index: Array, object_: Array, corners: Array, ids: np.ndarray
+    ) -> tuple[Entering, Array]:
         """Waves entering each slice, and the wave on the detector (pattern, mode, ky, kx), zero frequency at [0, 0]."""
-        entering: Entering = [(probes, index)]
-        wave = multiply(probes, index, object_[0], corners)
-        for slice_ in object_[1:]:
-            wave = self.propagate(wave)
-            entering.append((wave, _all(wave)))
+        entering: Entering = [(incoming, index)]
+        wave = multiply(incoming, index, object_[0], corners)
+        for gap, slice_ in enumerate(object_[1:]):
+            wave = self.propagate(wave, gap, ids)
+            entering.append((wave, None))
             wave = multiply(*entering[-1], slice_, corners)
         return entering, fft2(wave, self.threads)
 
-    def propagate(self, wave: Array) -> Array:
-        """Free space from one slice to the next."""
-        spectrum = fft2(wave, self.threads)
-        spectrum *= self.kernel
-        return ifft2(spectrum, self.threads)
+    def propagate(self, wave: Array, gap: int, ids: np.ndarray) -> Array:
+        """Free space from slice `gap` to the next."""
+        return ifft2(self.space.apply(fft2(wave, self.threads), gap, ids), self.threads)
 
-    def propagate_adjoint(self, wave: Array) -> Array:
-        """Free space from one slice back to the one before: adjoint and inverse of `propagate`."""
-        spectrum = fft2(wave, self.threads)
-        spectrum *= self.kernel.conj()  # type: ignore[union-attr]
-        return ifft2(spectrum, self.threads)
+    def propagate_adjoint(self, wave: Array, gap: int, ids: np.ndarray) -> Array:
+        """Free space from the next slice back to slice `gap`: adjoint and inverse of `propagate`."""
+        return ifft2(self.space.apply_adjoint(fft2(wave, self.threads), gap, ids), self.threads)
 
     def adjoint(
-        self, residual: Array, entering: Entering, object_: Array, corners: Array, gradient: Array, to_probe: bool
+        self,
+        residual: Array,
+        entering: Entering,
+        object_: Array,
+        corners: Array,
+        ids: np.ndarray,
+        gradient: Array,
+        to_probe: bool,
     ) -> Array | None:
         """Add ∂L/∂O* to `gradient` (slice, Y, X) and return ∂L/∂P* per pattern (or None); `residual` = ∂L/∂Ψ* is consumed."""
         wave = ifft2(residual, self.threads)
         for s in range(len(object_) - 1, -1, -1):
-            scatter_add(gradient[s], *entering[s], wave, corners)
             if s == 0 and not to_probe:
+                scatter_add(gradient[s], *entering[s], wave, corners)
                 return None
-            wave = self.adjoint_step(wave, object_[s], corners, last=s == 0)
+            scatter_back(gradient[s], *entering[s], wave, corners, object_[s])
+            if s > 0:
+                wave = self.propagate_adjoint(wave, s - 1, ids)
         return wave
 
-    def adjoint_step(self, wave: Array, slice_: Array, corners: Array, last: bool) -> Array:
-        """Carry the wave behind a slice to the exit of the slice before (`last`: only to the entrance of this one)."""
-        wave = multiply(wave, _all(wave), slice_.conj(), corners)
-        return wave if last else self.propagate_adjoint(wave)
-
-
-def _all(waves: Array) -> Array:
-    return waves.__array_namespace__().arange(len(waves), dtype="int32")
+    def adjoint_step(self, wave: Array, slice_: Array, corners: Array, s: int, ids: np.ndarray) -> Array:
+        """Carry the wave behind slice `s` to the exit of the slice before (for the first slice only to its entrance)."""
+        wave = multiply(wave, None, slice_, corners, conjugate=True)
+        return wave if s == 0 else self.propagate_adjoint(wave, s - 1, ids)

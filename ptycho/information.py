@@ -22,23 +22,21 @@ _ATOM_WIDTH_A = 1.4
 
 
 def vacuum_information(
-    spectrum: np.ndarray,
-    kernel: np.ndarray | None,
-    slices: int,
-    offset: float,
-    density: float,
+    planes: np.ndarray,
+    weight: np.ndarray,
     absorption: bool = False,
 ) -> np.ndarray:
     """Fisher information H (q, slice, slice) for q = 0, 1, … detector pixels, mean over the two axes.
 
-    spectrum: (mode, ky, kx) complex, zero frequency at [0, 0]; density: positions per object pixel.
+    planes: (slice, mode, ky, kx) complex, spectrum of the probe in the plane of each slice, zero frequency at [0, 0];
+    weight: (ky, kx) information per electron² of a pixel, 1 / (I + offset) for Poisson counts, × positions per object pixel.
     """
-    planes = spectrum[None] if kernel is None else np.stack([spectrum * kernel**s for s in range(slices)])
+    weight = np.fft.fftshift(weight)
     planes = np.fft.fftshift(planes.astype(np.complex128), axes=(-2, -1))
-    n = planes.shape[-1]
+    slices, n = len(planes), planes.shape[-1]
     intensity = (np.abs(planes[0]) ** 2).sum(0)
     inside = np.nonzero(intensity > 1e-6 * intensity.max())
-    weight = density / (intensity[inside] + offset)
+    weight = weight[inside]
     sign = 1 if absorption else -1
     padded = np.pad(planes, ((0, 0), (0, 0), (n, n), (n, n)))
     out = np.zeros((n, slices, slices))

@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from pyaet.commands import judge, road, stages
+from pyaet.commands import judge, road, stages, tune
 from pyaet.io.errors import InputError, RunError
 from pyaet.rooms import foreign_room
 
@@ -26,7 +26,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for room in (road, stages, judge):
+for room in (road, stages, tune, judge):
     room.register(app)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 Progress = Callable[[int, int, float], None]
@@ -47,6 +47,25 @@ class Console:
                 bars.update(bar, completed=done, total=total, value=shown, rate=rate)
 
             yield show
+
+    def table(self, title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Show rows of text; what ends in ◄ stands out."""
+        if self.terminal:
+            print_table(title, heads, rows, stderr=True)
+
+
+def print_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], *, stderr: bool) -> None:
+    """Print rows of text under their heads, aligned."""
+    from rich.console import Console as RichConsole
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
+    for head in heads:
+        shown.add_column(head, justify="right")
+    for row in rows:
+        shown.add_row(*(Text(cell, "bold red" if cell.endswith("◄") else "") for cell in row))
+    RichConsole(stderr=stderr).print(shown)
 
 
 def _silent(done: int, total: int, value: float) -> None:

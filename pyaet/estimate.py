@@ -6,21 +6,22 @@ The rates below are for one core of a 2024 server; they make the stated times ri
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pyaet.device import available_memory_bytes, cpu_count, resolve_device
+from pyaet.device import Device, available_memory_bytes, cpu_count, resolve_device
 from pyaet.io.angles import read_angles
 from pyaet.io.errors import InputError
 from pyaet.io.fourdstem import check_counts
 from pyaet.io.images import inspect_stack, read_stack
+from pyaet.memory import TiltSize, device_bytes, resident_bytes
 from pyaet.plan import NO_INPUT, Input, Plan, Simulation
 from pyaet.simulate.fourdstem import Recording
 from pyaet.stages.adf import angle_spec, checked_angles
-from pyaet.stages.ptychography import engine_settings, tilts_of
+from pyaet.stages.ptychography import tilts_of
 from pyaet.stages.simulation import described, imaging, recording, scan_shape
 from pyaet.stages.structure import read_truth
 
@@ -47,20 +48,11 @@ class Need:
     seconds: float
 
 
-class Tilt(NamedTuple):
-    """What the size of a ptychographic problem follows from; shape (scan_y, scan_x, ky, kx)."""
-
-    energy_eV: float
-    pixel_mrad: float
-    step_A: float
-    shape: tuple[int, int, int, int]
-
-
 def estimate(plan: Plan, device: str | None = None) -> dict[str, Any]:
     """Open the inputs of a plan and state shape, memory and time; raises `InputError` for unusable input."""
     place = resolve_device(device or plan.compute.device)
     workers = plan.compute.workers or cpu_count()
-    first = _first(plan, workers)
+    first = _first(plan, workers, place)
     if plan.truth is not None:
         first.told["truth_atoms"] = len(read_truth(plan.truth))
     bytes_tomo, seconds_tomo = _tomography(plan, first.shape, workers)
@@ -81,19 +73,21 @@ def estimate(plan: Plan, device: str | None = None) -> dict[str, Any]:
     }
 
 
-def _first(plan: Plan, workers: int) -> Need:
+def _first(plan: Plan, workers: int, place: Device) -> Need:
     """The way to the projections, whichever the plan takes."""
     if plan.input is None:
         if plan.simulation is None:
             raise InputError(NO_INPUT)
-        return _simulation(plan, plan.simulation, workers)
+        return _simulation(plan, plan.simulation, workers, place)
     if plan.input.kind == "4dstem":
         tilts = tilts_of(plan.input)
         _enough_tilts([tilt.angles_deg for tilt in tilts])
         for tilt in tilts:
             check_counts(tilt)
-        first = Tilt(tilts[0].energy_eV, tilts[0].pixel_mrad, tilts[0].step_A, tilts[0].shape)
-        return _ptychography(plan, first, len(tilts), workers)
+        largest = max(tilts, key=lambda tilt: tilt.counts_bytes)
+        scan, detector = largest.shape[:2], largest.shape[2:]
+        size = tilt_size(scan, detector, largest.step_A, largest.energy_eV, largest.pixel_mrad, largest.dtype.itemsize)
+        return _ptychography(plan, size, len(tilts), workers, place)
     return _adf(plan, plan.input)
 
 
@@ -117,33 +111,48 @@ def _adf(plan: Plan, source: Input) -> Need:
     return Need(told, stack.shape, BASE_BYTES + 40 * pixels, DENOISE_S_PER_PIXEL[plan.adf.denoise] * pixels)
 
 
-def _ptychography(plan: Plan, tilt: Tilt, tilts: int, workers: int) -> Need:
-    """One tilt stands for all of the series."""
-    import ptycho
+def tilt_size(
+    scan: tuple[int, int], detector: tuple[int, int], step_A: float, energy_eV: float, pixel_mrad: float, itemsize: int
+) -> TiltSize:
+    """The size of a tilt of a regular scan (y, x)."""
+    field_A = scan[0] * step_A, scan[1] * step_A
+    return TiltSize(scan[0] * scan[1], detector, field_A, energy_eV, pixel_mrad, itemsize)
 
-    settings = engine_settings(plan.ptychography, 1)
-    scan, detector = tilt.shape[:2], tilt.shape[2:]
-    window = ptycho.window_side(detector, settings.detector)
-    pixel_A = ptycho.wavelength_A(tilt.energy_eV) / (window * tilt.pixel_mrad * 1e-3)
-    ny, nx = (math.ceil(n * tilt.step_A / pixel_A) for n in scan)
-    patterns, size = scan[0] * scan[1], window**2
-    each = ptycho.memory_bytes(patterns, detector, (ny + window, nx + window), settings)
-    # Counts are there twice: as read, and brought to the window.
-    each += BASE_BYTES + 2 * patterns * detector[0] * detector[1]
-    at_once = min(workers, tilts)
-    transforms = 4 * settings.slices * patterns * settings.iterations * tilts
-    seconds = transforms * 5 * size * math.log2(size) / (FFT_FLOP_PER_S * at_once)
+
+def _ptychography(plan: Plan, tilt: TiltSize, tilts: int, workers: int, place: Device) -> Need:
+    """One tilt stands for all of the series."""
+    settings = plan.ptychography.engine()
+    at_once = 1 if place == "cuda" else min(workers, tilts)
+    limit = resident_bytes(at_once)
+    each = BASE_BYTES + tilt.held_bytes(limit) + tilt.engine_bytes(settings, gpu=False)
+    on_gpu = tilt.engine_bytes(settings, gpu=True)
+    window = tilt.window(settings)
+    transforms = 4 * settings.slices * tilt.patterns * settings.iterations * tilts
+    flop = 5 * window**2 * math.log2(window**2) * settings.probe_modes * settings.object_states
     told = {
         "tilts": tilts,
-        "patterns_per_tilt": patterns,
-        "detector_px": list(detector),
+        "patterns_per_tilt": tilt.patterns,
+        "detector_px": list(tilt.detector),
         "slices": settings.slices,
-        "pixel_A": round(pixel_A, 5),
+        "pixel_A": round(tilt.pixel_A(settings), 5),
+        "patterns_per_update": tilt.batch(settings),
+        "patterns_per_chunk": {"cpu": tilt.chunk(settings, gpu=False), "gpu": tilt.chunk(settings, gpu=True)},
+        "counts_GB_per_tilt": round(tilt.counts_bytes / 1e9, 3),
+        "counts_stay_on_disk": limit is not None and tilt.counts_bytes > limit,
+        "tilts_at_once": at_once,
+        "memory_cpu_GB": round(each * at_once / 1e9, 2),
+        "memory_gpu_GB": round(on_gpu / 1e9, 2),
     }
-    return Need(told, (tilts, ny, nx), each * at_once, seconds)
+    if place == "cuda":
+        streamed = replace(settings, device_bytes=device_bytes(tilt, settings, place))
+        told["counts_sent_in_chunks"] = streamed.device_bytes is not None
+        on_gpu = tilt.engine_bytes(streamed, gpu=True)
+    seconds = transforms * flop / (FFT_FLOP_PER_S * at_once)
+    need = on_gpu if place == "cuda" else each * at_once
+    return Need(told, (tilts, *tilt.image_px(settings)), need, seconds)
 
 
-def _simulation(plan: Plan, settings: Simulation, workers: int) -> Need:
+def _simulation(plan: Plan, settings: Simulation, workers: int, place: Device) -> Need:
     told = described(settings)
     _enough_tilts(read_angles(angle_spec(settings.angles)))
     tilts, scan = told["tilts"], scan_shape(settings)
@@ -152,8 +161,9 @@ def _simulation(plan: Plan, settings: Simulation, workers: int) -> Need:
     transforms = 2 * grid.slices * settings.phonons * scan[0] * scan[1] * tilts
     seconds = transforms * 5 * grid.window**2 * math.log2(grid.window**2) / (FFT_FLOP_PER_S * min(workers, tilts))
     if isinstance(made, Recording):
-        tilt = Tilt(made.energy_eV, made.pixel_mrad, made.step_A, (*scan, made.detector, made.detector))
-        then = _ptychography(plan, tilt, tilts, workers)
+        detector = made.detector, made.detector
+        tilt = tilt_size(scan, detector, made.step_A, made.energy_eV, made.pixel_mrad, 2)
+        then = _ptychography(plan, tilt, tilts, workers, place)
     else:
         seconds = 0.0 if settings.model == "linear" else seconds
         then = Need({}, (tilts, *scan), BASE_BYTES, 0.0)

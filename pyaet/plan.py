@@ -7,12 +7,12 @@ iterations?`). Relative paths are relative to the folder of the plan.
 
 from __future__ import annotations
 
-import difflib
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Collection
+from dataclasses import MISSING, fields
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from types import NoneType
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 from pydantic import (
     BaseModel,
@@ -21,11 +21,14 @@ from pydantic import (
     Field,
     Tag,
     ValidationError,
+    create_model,
     field_validator,
     model_validator,
 )
 
+import ptycho
 from analysis.atoms import SYMBOLS
+from pyaet.faults import did_you_mean, sentence
 from pyaet.io.errors import InputError
 
 Positive = Annotated[float, Field(gt=0)]
@@ -88,6 +91,16 @@ class Input(Section):
     energy_eV: EnergyEV | None = None
     semiangle_mrad: SemiangleMrad | None = None
     defocus_A: float | None = None
+    pixel_mrad: Positive | None = None
+    c12_A: float | None = None
+    phi12_deg: float | None = None
+    c21_A: float | None = None
+    phi21_deg: float | None = None
+    c23_A: float | None = None
+    phi23_deg: float | None = None
+    c30_A: float | None = None
+    focal_spread_A: NonNegative | None = None
+    source_size_A: NonNegative | None = None
 
     @field_validator("axes")
     @classmethod
@@ -117,35 +130,87 @@ class Specimen(Section):
     def _are_elements(cls, elements: tuple[str, ...]) -> tuple[str, ...]:
         for symbol in elements:
             if symbol not in SYMBOLS[1:]:
-                raise ValueError(f"{symbol!r} is not a chemical element{_did_you_mean(symbol, SYMBOLS[1:])}")
+                raise ValueError(f"{symbol!r} is not a chemical element{did_you_mean(symbol, SYMBOLS[1:])}")
         if len(set(elements)) < len(elements):
             raise ValueError(f"found {list(elements)}; expected each element once")
         return elements
 
 
-class Ptychography(Section):
-    """Diffraction patterns of one tilt to its phase projection."""
+def engine_section(name: str, engine: type[Any], leave_out: Collection[str] = (), **instead: Any) -> type[Section]:
+    """A section with the fields of a frozen dataclass of an engine, all optional: None keeps the engine's default.
 
-    slices: Count = 1
-    slice_A: Positive | None = None
-    iterations: Count | None = None
-    solver: Literal["lsqml", "gradient"] | None = None
-    likelihood: Literal["amplitude", "poisson"] | None = None
-    batching: Literal["compact", "random"] | None = None
-    batch_size: Count | None = None
-    object_type: Literal["phase", "complex"] | None = None
-    step: Positive | None = None
-    beta_lsq: Positive | None = None
-    update_probe: Annotated[int, Field(ge=0)] | None = None
-    update_positions: Annotated[int, Field(ge=0)] | None = None
+    Where the engine takes None for "no" and its default is another, the plan says "off". `instead` gives other types.
+    """
+    types = get_type_hints(engine)
+    keys: dict[str, Any] = {}
+    for item in fields(engine):
+        if item.name in leave_out:
+            continue
+        kind = instead.get(item.name, types[item.name])
+        if item.default is not None and NoneType in get_args(kind):
+            kind |= Literal["off"]
+        required = item.default is MISSING and item.default_factory is MISSING
+        keys[item.name] = (kind, ...) if required else (kind | None, None)
+    return create_model(name, __base__=Section, **keys)
+
+
+def stated(section: Section, engine: type[Any]) -> dict[str, Any]:
+    """What a section says of the fields of an engine's dataclass, in the engine's words."""
+    given = {item.name: getattr(section, item.name, None) for item in fields(engine)}
+    return {name: None if value == "off" else value for name, value in given.items() if value is not None}
+
+
+class Regulariser(engine_section("RegulariserFields", ptycho.Regulariser)):  # type: ignore[misc]
+    """A constraint of object or probe with its schedule; the keys are those of `ptycho.Regulariser`."""
+
+    @model_validator(mode="after")
+    def _suits_the_engine(self) -> Regulariser:
+        self.engine()
+        return self
+
+    def engine(self) -> ptycho.Regulariser:
+        return ptycho.Regulariser(**stated(self, ptycho.Regulariser))
+
+
+class Ptychography(
+    engine_section(  # type: ignore[misc]
+        "EngineSettings",
+        ptycho.Settings,
+        leave_out=("threads", "device_bytes"),
+        regularisers=tuple[Regulariser, ...],
+    )
+):
+    """Diffraction patterns of one tilt to its phase projection; the engine's keys are those of `ptycho.Settings`.
+
+    share_probe: where something of the probe is refined, the least tilted tilt is reconstructed first and its probe is the
+    start of all others. calibrate: "auto" puts right what the patterns say is wrong with the stated numbers (bad pixels, centre,
+    dose, pixel, frame, defocus), "report" only tells it.
+    """
+
+    calibrate: Literal["auto", "report", "off"] = "auto"
+    share_probe: bool = True
     vacuum_radius_A: Positive | None = None
     blur_A: NonNegative = 0.0
 
     @model_validator(mode="after")
-    def _slices_have_a_thickness(self) -> Ptychography:
-        if self.slices > 1 and self.slice_A is None:
-            raise ValueError(f"slice_A is missing; expected the slice thickness in Å because slices = {self.slices}")
+    def _suits_the_engine(self) -> Ptychography:
+        try:
+            self.engine()
+        except ValueError as error:
+            raise ValueError(str(error).replace(" is None", " is missing")) from None
         return self
+
+    def engine(self, **given: Any) -> ptycho.Settings:
+        """The engine's settings: what the plan leaves open keeps the engine's default."""
+        said = stated(self, ptycho.Settings)
+        if "regularisers" in said:
+            said["regularisers"] = tuple(one.engine() for one in said["regularisers"])
+        return ptycho.Settings(**said, **given)
+
+    @property
+    def refines_probe(self) -> bool:
+        """Whether the probe at the end is another than at the start."""
+        return any(getattr(self, f"update_{name}") is not None for name in ("probe", "defocus", "astigmatism"))
 
 
 class Adf(Section):
@@ -312,8 +377,10 @@ def validate_section(model: type[SomeSection], data: dict[str, Any], source: str
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        lines = dict.fromkeys(_sentence(model, fault) for fault in error.errors())
-        raise InputError("\n".join(f"{source}: {line}" for line in lines)) from None
+        told: dict[str, str] = {}
+        for line in (sentence(model, fault) for fault in error.errors()):
+            told.setdefault(line.partition(": ")[0], line)
+        raise InputError("\n".join(f"{source}: {line}" for line in told.values())) from None
 
 
 def plan_toml(plan: Plan) -> str:
@@ -340,92 +407,3 @@ def _absolute(plan: Plan, folder: Path) -> Plan:
         structure = resolve(plan.simulation.structure)
         changes["simulation"] = plan.simulation.model_copy(update={"structure": structure})
     return plan.model_copy(update=changes)
-
-
-def _did_you_mean(word: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else ""
-
-
-def _sentence(model: type[Section], fault: Any) -> str:
-    """One fault of pydantic as a sentence with the path of its key."""
-    section, loc = _walk(model, fault["loc"])
-    path = ".".join(map(str, loc)) or "plan"
-    if fault["type"] == "extra_forbidden":
-        known = list(section.model_fields)
-        near = _did_you_mean(str(loc[-1]), known)
-        return f"{path}: unknown{near or '; known here: ' + ', '.join(known)}"
-    if fault["type"] == "missing":
-        return f"{path}: missing; expected {_expected(section, loc[-1])}"
-    if fault["type"] == "value_error":
-        return f"{path}: {fault['ctx']['error']}"
-    found = repr(fault["input"])
-    found = found if len(found) < 60 else found[:57] + "..."
-    if "energy_eV" in path and isinstance(fault["input"], int | float) and 0 < fault["input"] < 1e4:
-        return f"{path}: found {found}; expected electronvolts between 1e4 and 3e6; did you mean {found}e3?"
-    if fault["type"] in ("greater_than", "greater_than_equal", "less_than", "less_than_equal", "literal_error"):
-        return f"{path}: found {found}; expected {fault['msg'].removeprefix('Input should be ')}"
-    return f"{path}: found {found}; expected {_expected(section, loc[-1] if loc else 'plan')}"
-
-
-def _walk(model: type[Section], loc: tuple[Any, ...]) -> tuple[type[Section], list[Any]]:
-    """Follow `loc` through the sections as far as it names keys; what pydantic adds for alternatives is dropped."""
-    section = model
-    path: list[Any] = []
-    for key in loc:
-        field = section.model_fields.get(str(key))
-        if path and field is None and section is not model and key in _TAGS:
-            continue
-        path.append(key)
-        inner = None if field is None else _section_of(field.annotation)
-        if inner is None:
-            break
-        section = inner
-    return section, path
-
-
-_TAGS = ("file", "range", "list", "triples")
-
-
-def _section_of(annotation: Any) -> type[Section] | None:
-    """The section among the alternatives of a field, if there is one."""
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        return annotation
-    if get_origin(annotation) in (Union, UnionType, Annotated):
-        return next(filter(None, map(_section_of, get_args(annotation))), None)
-    return None
-
-
-_WORDS = {
-    "path": "a file, a folder, a pattern such as tilt_*.h5, or a list of files",
-    "angles": "a file, a list in degrees, a list of (φ, θ, ψ), or {start, stop, step}",
-    "elements": 'a list of element symbols such as ["Si", "O"]',
-    "min_distance_A": "the smallest distance between two atoms in Å, such as 1.1",
-    "kind": "'4dstem' or 'adf'",
-}
-
-
-def _expected(section: type[Section], key: Any) -> str:
-    if key in _WORDS:
-        return _WORDS[key]
-    field = section.model_fields.get(str(key))
-    if field is None:
-        return "another value"
-    inner = _section_of(field.annotation)
-    if inner is not None:
-        return f"a table [{key}] with {', '.join(inner.model_fields)}"
-    return _type_words(field.annotation)
-
-
-def _type_words(annotation: Any) -> str:
-    origin, args = get_origin(annotation), get_args(annotation)
-    if origin in (Union, UnionType):
-        return " or ".join(dict.fromkeys(_type_words(a) for a in args if a is not type(None)))
-    if origin is Annotated:
-        return _type_words(args[0])
-    if origin is Literal:
-        return " or ".join(repr(a) for a in args)
-    if origin is tuple:
-        return f"a list of {len(args)} numbers" if args and args[-1] is not Ellipsis else "a list"
-    names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", dict: "a table"}
-    return names.get(origin or annotation, "another value")

@@ -35,7 +35,13 @@ OWN_FILES = (
     "plan.toml", "summary.json", "report.html", "log.txt", "projections.h5", "aligned.h5", "volume.h5",
     "candidates.h5", "traced.extxyz", "atoms.extxyz", "rings.json", "truth.extxyz", ".lock",
 )  # fmt: skip
-OWN_PATTERNS = ("ptychography/tilt_*.h5", "simulation/tilt_*.h5", "simulation/series.h5", "simulation/truth.extxyz")
+OWN_PATTERNS = (
+    "ptychography/tilt_*.h5",
+    "ptychography/live.png",
+    "simulation/tilt_*.h5",
+    "simulation/series.h5",
+    "simulation/truth.extxyz",
+)
 PACKAGES = (
     "numpy",
     "scipy",

@@ -1,35 +1,55 @@
-"""Least-squares maximum likelihood: directions shared by a batch, a step fitted to each pattern.
+"""Least-squares maximum likelihood: directions shared by a batch, their lengths from least squares.
 
-For each pattern χ = ψ' − ψ is the change of the exit wave that the likelihood asks for. All patterns of a batch share
-ΔO = Σ ψ* χ / (Σ|ψ|² + δ·max) and ΔP = Σ O* χ / (Σ|O|² + δ·max). Each pattern then solves min |χ − α ΔO ψ − β ΔP O|² for its
-own two steps, and the object moves by their mean weighted by the illumination. With several slices χ is carried back slice by slice.
-Source: Odstrčil, Menzel and Guizar-Sicairos, doi:10.1364/OE.26.003108; several slices: Tsai et al., doi:10.1364/OE.24.029089.
+A batch shares a direction for the object and, with it, one for the probe. Their lengths α and β minimise the weighted squares
+Σ w (ΔI − α I'_O − β I'_P)² over the pixels of its patterns, with ΔI the wanted change of the intensity, I' the change along each
+direction and w the information of a pixel: the second-order model of the likelihood, one 2 × 2 system. The paper fits instead
+the exit waves, pattern by pattern, and averages; there the part of a change that no intensity shows counts as well, and steps
+are many times too short for the low frequencies of a thin object (Odstrčil, Menzel and Guizar-Sicairos, doi:10.1364/OE.26.003108).
 
-Standard shapes: object (slice, Y, X), waves (pattern, mode, y, x).
+The direction of the object is its derivative over the illumination, turned into a step by `solvers.metric`. Steps shrink as 1 / k
+with the number of updates k, so that the noise of single batches averages out. From pass to pass a share of the change is
+carried on as far as it agrees with the change of the pass before.
+
+Standard shapes: object (state, slice, Y, X), potential (part, state, slice, Y, X), waves (pattern, mode, y, x).
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from ptycho.forward import Entering
-from ptycho.grid import Array, ifft2
-from ptycho.patches import multiply, scatter_add
-from ptycho.problem import Problem, State
+from ptycho.data import as_slice
+from ptycho.forward import Entering, Multislice
+from ptycho.grid import Array, fft2, rfft2
+from ptycho.likelihood import intensity
+from ptycho.patches import multiply
+from ptycho.problem import Problem, State, Waves
+from ptycho.scan import Illumination
 from ptycho.settings import Settings
+from ptycho.solvers.metric import Metric, derivative
+from ptycho.solvers.potential import constrained, potential, transmission
+
+_SETTLED = 6
+"""Updates of one place after which a constant step would follow the noise of single batches more than the structure."""
+_NEIGHBOURS = 5
+"""Compact groups that light one place in each pass, as long as there are so many."""
+_FITTED = 0.25
+"""Share of the patterns that the curvature along the directions is measured on."""
+_RIDGE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
-class _Chunk:
-    """Waves of one chunk: those entering each slice, and the wanted change behind each slice."""
+class _Batch:
+    """Loss of each pattern, ∂L/∂O*, ∂L/∂P* or None, and the waves of the patterns that the lengths are fitted to."""
 
-    ids: np.ndarray
-    corners: Array
-    entering: Entering
-    change: list[Array]
-    at_probe: Array | None
+    loss: Array
+    object: Array
+    probe: Array | None
+    fitted: list[Waves]
 
 
 class LsqmlSolver:
@@ -39,106 +59,181 @@ class LsqmlSolver:
         self.problem, self.settings = problem, settings
 
     def init(self, state: State) -> None:
-        """Nothing to prepare."""
+        """Measure the metric and start at rest."""
+        self._metric = Metric(self.problem, self.settings, state)
+        self._start = self._potential = potential(state.object, self.settings.object_type)
+        self._velocity = self._change = self._potential * 0
+        self._iteration, self._updates = 0, 0.0
+        self._lit: tuple[object, object] | None = None
+        self._left: Array = self._start.max() * 0
+        self._begins = True
 
     def step(self, state: State, ids: np.ndarray, probe: bool) -> tuple[State, Array]:
         """Update the object (and the probe) with the patterns `ids`; returns the new state and each pattern's loss."""
+        if self._begins:
+            self._begin(state)
+        batch = self._look(state, ids, probe)
+        direction, slope = self._direction(state.object, batch.object, len(ids))
+        probe_direction = None
+        if batch.probe is not None:
+            each = self.problem.likelihood.curvature * len(ids) * (1 + self.settings.delta_lsq)
+            probe_direction = batch.probe * batch.probe.real.dtype.type(-0.5 / each)
+        alpha, beta = self._lengths(state, batch, direction, slope, probe_direction, len(ids))
+        relaxation = direction.dtype.type(self.settings.beta_lsq / (1 + self._updates / _SETTLED))
+        compact = self.settings.batching == "compact"
+        self._updates += min(1.0, _NEIGHBOURS * len(ids) / len(self.problem.training)) if compact else 1.0
+        self._left = self._left * (1 - relaxation * alpha)
+        self._potential = self._potential + relaxation * alpha * direction
+        state = replace(state, object=transmission(self._potential, state.object.dtype))
+        if probe_direction is not None:
+            state = state.with_probe(state.probe + relaxation * beta * probe_direction)
+        return state, batch.loss
+
+    def end_iteration(self, state: State) -> State:
+        """Carry the change of the pass on and apply the constraints."""
+        if self.settings.momentum:
+            self._carry_on()
+        # What a pass leaves of a distance from the optimum tells how long its steps were together.
+        length = min(max(1 - float(self._left), 0.0), 1.0) if self.settings.regularisers else 1.0
+        self._potential = constrained(self._potential, self.problem, state, self.settings, self._iteration, length)
+        self._iteration += 1
+        self._metric.adapt(state, self._potential, self._iteration)
+        self._start, self._begins = self._potential, True
+        return replace(state, object=transmission(self._potential, state.object.dtype))
+
+    def expected_noise(self, state: State) -> Array | None:
+        """Noise left by the information of the patterns and the damping of the prior."""
+        return self._metric.expected_noise()
+
+    def memory(self, state: State) -> dict[str, Array | float]:
+        """Everything a later run needs to go on as if there had been no break."""
+        return {
+            "potential": self._potential,
+            "velocity": self._velocity,
+            "change": self._change,
+            "iteration": self._iteration,
+            "updates": self._updates,
+        } | self._metric.memory()
+
+    def recall(self, state: State, held: Mapping[str, Any]) -> None:
+        """Take up what `memory` held."""
+        self._metric = Metric(self.problem, self.settings, state, held)
+        self._start = self._potential = held["potential"]
+        self._velocity, self._change = held["velocity"], held["change"]
+        self._iteration, self._updates = int(held["iteration"]), float(held["updates"])
+        self._lit, self._begins = None, True
+
+    def _begin(self, state: State) -> None:
+        """A pass starts: illumination of the object relative to its strongest, measured where it is another than before."""
+        lit = state.illumination, state.scales
+        if self._lit is None or any(a is not b for a, b in zip(lit, self._lit, strict=True)):
+            light = self.problem.illuminated(state, self.problem.training)
+            self._lit, self._light = lit, light / light.max()
+        self._left = self._light.max()
+        self._begins = False
+
+    def _look(self, state: State, ids: np.ndarray, probe: bool) -> _Batch:
+        """Loss and derivatives of a batch; as `Problem.gradients`, but the waves of some patterns are kept."""
         xp = state.object.__array_namespace__()
-        numerator, illumination = xp.zeros_like(state.object), xp.zeros_like(state.object)
-        losses, chunks = [], []
+        gradient = xp.zeros_like(state.object)
+        probe_gradient = xp.zeros_like(state.probe) if probe else None
+        losses, fitted = [], []
         for part in self.problem.chunks(ids, state.probe):
-            loss, chunk = self._changes(state, part, probe)
-            losses.append(loss)
-            chunks.append(chunk)
-            for s, (incoming, index) in enumerate(chunk.entering):
-                scatter_add(numerator[s], incoming, index, chunk.change[s], chunk.corners)
-                scatter_add(illumination[s], incoming, index, incoming[index], chunk.corners)
-        light = illumination.real
-        damping = light.max(axis=(1, 2), keepdims=True) * light.dtype.type(self.settings.delta_lsq)
-        direction = self._tangent(state.object, numerator / (light + damping))
-        probe_direction = self._probe_direction(state, chunks) if probe else None
-        state = self._move(state, chunks, direction, light, damping, probe_direction)
-        return state, xp.concatenate(losses)
+            waves = self.problem.forward(state, part)
+            fitted.append(_first(waves, math.ceil(_FITTED * len(part))))
+            losses.append(self.problem.residual(state, waves))
+            back = self.problem.adjoint(state, waves, state.object, gradient, probe)
+            if probe_gradient is not None:
+                probe_gradient += state.illumination.adjoint(part, back)
+        return _Batch(xp.concatenate(losses), gradient, probe_gradient, fitted)
 
-    def end_iteration(self, state: State) -> None:
-        """Nothing is carried from pass to pass."""
+    def _direction(self, object_: Array, gradient: Array, used: int) -> tuple[Array, Array]:
+        """Direction of the potential in units of the Newton step for `used` patterns, and the slope of the loss along it."""
+        # Of the light of all patterns: compact groups have all of it where they are.
+        share = 1.0 if self.settings.batching == "compact" else used / len(self.problem.training)
+        slope = derivative(object_, gradient, len(self._potential))
+        real = slope.dtype.type
+        weight = real((1 + self.settings.delta_lsq) / share) / (self._light + real(self.settings.delta_lsq))
+        spectrum = rfft2(slope * weight, self.settings.threads)
+        spectrum += real(used / len(self.problem.training) / share) * self._metric.pull(self._potential)
+        direction = -self._metric.shaped(spectrum)
+        return direction, (direction * slope).sum()
 
-    def _changes(self, state: State, ids: np.ndarray, probe: bool) -> tuple[Array, _Chunk]:
-        """Loss of each pattern, and the wanted change of the wave behind each slice."""
-        model = self.problem.multislice
-        probes, index, corners = state.probes.take(ids)
-        entering, detector = model.forward(probes, index, state.object, corners)
-        loss = self.problem.residual(detector, ids)
-        detector *= detector.real.dtype.type(-0.5 / self.problem.likelihood.curvature)
-        change = [ifft2(detector, model.threads)]
-        for slice_ in state.object[:0:-1]:
-            change.insert(0, model.adjoint_step(change[0], slice_, corners, last=False))
-        at_probe = model.adjoint_step(change[0], state.object[0], corners, last=True) if probe else None
-        return loss, _Chunk(ids, corners, entering, change, at_probe)
+    def _lengths(
+        self, state: State, batch: _Batch, direction: Array, slope: Array, probe_direction: Array | None, used: int
+    ) -> tuple[Array, Array | None]:
+        """α and β of the batch of `used` patterns."""
+        turned = state.object * (1j * direction[0] if len(direction) == 1 else 1j * direction[0] - direction[1])
+        turned = turned.astype(state.object.dtype)
+        shifted = None
+        if probe_direction is not None:
+            shifted = Illumination(state.illumination.scan, probe_direction, self.settings.threads)
+        sums = sum(self._products(state, waves, turned, shifted) for waves in batch.fitted)
+        sums = sums * sums.dtype.type(used / sum(len(waves.ids) for waves in batch.fitted))
+        xp, tiny = sums.__array_namespace__(), np.finfo(sums.dtype).tiny
+        aa, ab, bb = sums
+        if probe_direction is None or batch.probe is None:
+            return xp.maximum(-slope / (aa + tiny), 0), None
+        other = 2 * (probe_direction.conj() * batch.probe).real.sum()
+        determinant = xp.maximum(aa * bb - ab * ab, _RIDGE * aa * bb) + tiny
+        return xp.maximum((ab * other - bb * slope) / determinant, 0), (ab * slope - aa * other) / determinant
 
-    def _tangent(self, object_: Array, direction: Array) -> Array:
-        """For a phase object the part of the direction that turns the phase."""
-        if self.settings.object_type == "complex":
-            return direction
-        return 1j * object_ * (object_.conj() * direction).imag
+    def _products(self, state: State, waves: Waves, turned: Array, shifted: Illumination | None) -> Array:
+        """Σ w I'_O², Σ w I'_O I'_P and Σ w I'_P² of some patterns."""
+        xp, rows = turned.__array_namespace__(), as_slice(waves.ids)
+        scale, background = (None if a is None else a[rows] for a in (state.scales, state.backgrounds))
+        weight = self.problem.likelihood.information(intensity(waves.detector, scale, background), self.problem.offset)
+        if self.problem.counts.mask is not None:
+            weight = weight * self.problem.counts.mask
+        if scale is not None:
+            weight = weight * (scale * scale)[:, None, None].astype(weight.dtype)
+        behind = [self._behind(state, s, waves, entering, turned[s]) for s, entering in enumerate(waves.entering)]
+        moved = _rate(waves.detector, behind, self.settings.threads)
+        first = xp.vdot(weight * moved, moved)
+        if shifted is None:
+            return xp.stack([first, first * 0, first * 0])
+        incoming, index, _ = shifted.take(waves.ids)
+        behind = [self._behind(state, s, waves, [(incoming, index)], None) for s in range(len(waves.entering))]
+        other = _rate(waves.detector, behind, self.settings.threads)
+        weighted = weight * other
+        return xp.stack([first, xp.vdot(weighted, moved), xp.vdot(weighted, other)])
 
-    def _probe_direction(self, state: State, chunks: list[_Chunk]) -> Array:
-        numerator = sum(state.probes.adjoint(c.ids, c.at_probe) for c in chunks)
-        patterns = sum(len(c.ids) for c in chunks)
-        return numerator / numerator.real.dtype.type(patterns * (1 + self.settings.delta_lsq))
+    def _behind(self, state: State, s: int, waves: Waves, entering: Entering, turned: Array | None) -> Array:
+        """First-order change of the wave behind the last slice of state `s`: from a change `turned` of the object, or with None
+        from a change of the probe that enters."""
+        model = Multislice(state.space, self.settings.threads)
+        slices = state.object[s]
+        total = multiply(*entering[0], slices[0] if turned is None else turned[0], waves.corners)
+        for gap, slice_ in enumerate(slices[1:]):
+            total = multiply(model.propagate(total, gap, waves.ids), None, slice_, waves.corners)
+            if turned is not None:
+                total += multiply(*entering[gap + 1], turned[gap + 1], waves.corners)
+        return total
 
-    def _move(
-        self,
-        state: State,
-        chunks: list[_Chunk],
-        direction: Array,
-        light: Array,
-        damping: Array,
-        probe_direction: Array | None,
-    ) -> State:
-        """Fit the steps of each pattern and apply their weighted mean."""
-        xp = direction.__array_namespace__()
-        weighted, probe_steps = xp.zeros_like(direction), []
-        shifted = None if probe_direction is None else state.with_probe(probe_direction).probes
-        for chunk in chunks:
-            for s, (incoming, index) in enumerate(chunk.entering):
-                moved = multiply(incoming, index, direction[s], chunk.corners)
-                other = None
-                if s == 0 and shifted is not None:
-                    probes, at, _ = shifted.take(chunk.ids)
-                    other = multiply(probes, at, state.object[0], chunk.corners)
-                alpha, beta = _steps(moved, other, chunk.change[s])
-                scatter_add(weighted[s], incoming, index, alpha[:, None, None, None] * incoming[index], chunk.corners)
-                if beta is not None:
-                    probe_steps.append(beta)
-        relaxation = light.dtype.type(self.settings.beta_lsq)
-        change = relaxation * weighted.real / (light + damping) * direction
-        state = replace(state, object=self._apply(state.object, change))
-        if probe_direction is None:
-            return state
-        return state.with_probe(state.probe + relaxation * xp.concatenate(probe_steps).mean() * probe_direction)
-
-    def _apply(self, object_: Array, change: Array) -> Array:
-        if self.settings.object_type == "complex":
-            return object_ + change
-        xp = object_.__array_namespace__()
-        return object_ * xp.exp(1j * (object_.conj() * change).imag)
-
-
-def _dot(a: Array, b: Array) -> Array:
-    """Re⟨a, b⟩ of each pattern."""
-    return (a.real * b.real + a.imag * b.imag).sum((1, 2, 3))
+    def _carry_on(self) -> None:
+        """Heavy ball from pass to pass: the share `momentum` of the last changes, as far as two successive passes agree."""
+        xp = self._potential.__array_namespace__()
+        change = self._potential - self._start
+        norms = xp.sqrt((change * change).sum() * (self._change * self._change).sum())
+        agreement = xp.maximum((change * self._change).sum() / (norms + np.finfo(change.dtype).tiny), 0)
+        self._velocity = change.dtype.type(self.settings.momentum) * agreement * (self._velocity + change)
+        self._potential, self._change = self._potential + self._velocity, change
 
 
-def _steps(moved: Array, other: Array | None, change: Array) -> tuple[Array, Array | None]:
-    """Per pattern the α (and β) that minimise |change − α·moved − β·other|², slightly damped."""
-    xp = moved.__array_namespace__()
-    a11, b1 = _dot(moved, moved), _dot(moved, change)
-    ridge = b1.dtype.type(1e-3)
-    a11 += ridge * a11.mean() + np.finfo(b1.dtype).tiny
-    if other is None:
-        return b1 / a11, None
-    a12, a22, b2 = _dot(moved, other), _dot(other, other), _dot(other, change)
-    a22 += ridge * a22.mean() + np.finfo(b1.dtype).tiny
-    determinant = xp.maximum(a11 * a22 - a12 * a12, ridge * a11 * a22)
-    return (a22 * b1 - a12 * b2) / determinant, (a11 * b2 - a12 * b1) / determinant
+def _first(waves: Waves, count: int) -> Waves:
+    """The first patterns of a chunk, in memory of their own."""
+    entering = [
+        [(w[:count].copy(), None) if index is None else (w, index[:count]) for w, index in one]
+        for one in waves.entering
+    ]
+    return Waves(waves.ids[:count], waves.corners[:count], entering, waves.detector[:count].copy())
+
+
+def _rate(detector: Array, behind: list[Array], threads: int) -> Array:
+    """Change (pattern, ky, kx) of Σ |Ψ|² by a change of the waves behind the last slice, one for each state of the object."""
+    xp = detector.__array_namespace__()
+    waves = [fft2(wave, threads) for wave in behind]
+    change = waves[0] if len(waves) == 1 else xp.concatenate(waves, axis=1)
+    product = detector.view(detector.real.dtype) * change.view(change.real.dtype)
+    summed = product[:, 0] if product.shape[1] == 1 else product.sum(1)
+    return product.dtype.type(2 / math.sqrt(len(waves))) * (summed[..., 0::2] + summed[..., 1::2])

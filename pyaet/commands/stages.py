@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pyaet.commands.options import Device, DeviceName, Json, Out, Seed, Settings, context, section, target, tell
+
+if TYPE_CHECKING:
+    from pyaet.io.fourdstem import TiltFile
+    from pyaet.plan import Ptychography
+    from pyaet.stages.context import Context
 
 Source = Annotated[Path, typer.Argument(help="The file to read.")]
 
@@ -18,35 +23,76 @@ def register(app: typer.Typer) -> None:
 
 
 def ptycho(
-    tilt: Source,
+    tilt: Annotated[list[Path], typer.Argument(help="A 4D-STEM tilt; several, or a folder, make a series.")],
     slices: Annotated[int | None, typer.Option("--slices", help="Number of object slices.")] = None,
     slice_A: Annotated[float | None, typer.Option("--slice-A", help="Thickness of a slice in Å.")] = None,
     iterations: Annotated[int | None, typer.Option("--iterations", help="Passes over all patterns.")] = None,
     defocus_A: Annotated[float | None, typer.Option("--defocus-A", help="Instead of the file's.")] = None,
     device: Device = DeviceName.auto,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads.")] = None,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads, of a series processes.")] = None,
     seed: Seed = 0,
     setting: Settings = None,
-    out: str = Out("ptycho.h5"),
+    picture: Annotated[
+        Path | None, typer.Option("--picture", help="PNG of phase, probe and losses, drawn anew every few seconds.")
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option("--out", help="Where to write: ptycho.h5, of a series the folder ptychography.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Reconstruct one 4D-STEM tilt: object slices, probe, loss trace and phase projection."""
+    """Reconstruct 4D-STEM tilts: object slices, probe, loss trace and phase projection of each."""
     from dataclasses import replace
 
-    from pyaet.io.fourdstem import inspect_tilt
+    from pyaet.io.fourdstem import list_tilts
     from pyaet.plan import Ptychography
-    from pyaet.stages.ptychography import TiltTask, reconstruct_tilt, tilt_key
 
     settings = section(Ptychography, setting, slices=slices, slice_A=slice_A, iterations=iterations)
     given = context(device, seed, threads)
-    source = inspect_tilt(tilt)
+    tilts = list_tilts(tilt)
     if defocus_A is not None:
-        source = replace(source, defocus_A=defocus_A)
-    key = tilt_key(source, settings, seed)
-    task = TiltTask(source, target(out, tilt), settings, given.device, given.workers, seed, key)
+        tilts = [replace(one, defocus_A=defocus_A) for one in tilts]
+    if len(tilts) == 1:
+        _one_tilt(tilts[0], settings, given, target(out or "ptycho.h5", tilts[0].path), picture, json)
+    else:
+        _series(tilts, settings, given, Path(out or "ptychography"), picture, json)
+
+
+def _one_tilt(
+    tilt: TiltFile, settings: Ptychography, given: Context, out: Path, picture: Path | None, json: bool
+) -> None:
+    from pyaet.memory import resident_bytes
+    from pyaet.stages.calibration import calibrated
+    from pyaet.stages.tilt import TiltTask, reconstruct_tilt, tilt_key
+
+    limit = resident_bytes(1)
+    (found,) = calibrated([tilt], settings, 1, limit)
+    key = tilt_key(tilt, settings, given.seed, calibration=found)
+    task = TiltTask(
+        tilt, out, settings, given.device, given.workers, given.seed, key,
+        calibration=found, resident_bytes=limit, picture=picture, picture_at_end=True,
+    )  # fmt: skip
     with given.console.task("ptychography", "loss") as progress:
         numbers = reconstruct_tilt(task, progress)
-    tell({**numbers, "out": out}, json)
+    said = {} if found is None else {finding.code: finding.sentence for finding in found.findings}
+    tell({**numbers, "findings": said, "out": str(out)}, json)
+
+
+def _series(
+    tilts: list[TiltFile], settings: Ptychography, given: Context, folder: Path, picture: Path | None, json: bool
+) -> None:
+    from pyaet.artifacts import refuse_foreign
+    from pyaet.io.errors import InputError
+    from pyaet.stages.ptychography import reconstruct_tilts
+
+    if folder.is_file() or folder.suffix == ".h5":
+        raise InputError(f"--out {folder}: expected a folder for the {len(tilts)} tilts of the series")
+    if folder.resolve() in {tilt.path.resolve().parent for tilt in tilts}:
+        raise InputError(f"--out {folder}: is also the folder of the input; expected another name")
+    refuse_foreign(folder / "projections.h5", *folder.glob("tilt_*.h5"))
+    numbers = reconstruct_tilts(tilts, folder, folder / "projections.h5", settings, given, picture)
+    if not json:
+        numbers.pop("consistency")
+    tell({**numbers, "out": str(folder)}, json)
 
 
 def adf(

@@ -10,8 +10,9 @@ from __future__ import annotations
 import glob
 import itertools
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,15 @@ import numpy as np
 
 import pyaet
 from pyaet.artifacts import attribute, reading_h5, replacing
+from pyaet.io.counts_on_disk import BlockReader, mapped
 from pyaet.io.errors import InputError
 
 SUFFIXES = (".h5", ".hdf5")
 SCALARS = ("energy_eV", "semiangle_mrad", "defocus_A", "step_A", "pixel_mrad", "dose_e_per_A2")
+ABERRATIONS = (
+    "c12_A", "phi12_deg", "c21_A", "phi21_deg", "c23_A", "phi23_deg", "c30_A", "focal_spread_A", "source_size_A",
+)  # fmt: skip
+"""Attributes a file may have beside the required ones: what is known of the lens beyond its defocus."""
 ANGLE_TOLERANCE_DEG = 0.01
 Angles = Sequence[float] | Sequence[Sequence[float]] | Mapping[str, float]
 
@@ -43,11 +49,21 @@ class Acquisition:
 
 @dataclass(frozen=True)
 class TiltFile(Acquisition):
-    """One tilt on disk: its metadata, the shape (scan_y, scan_x, ky, kx) of its counts and where they are."""
+    """One tilt on disk: its metadata, shape (scan_y, scan_x, ky, kx) and type of its counts, and where they are.
+
+    aberrations: what is known of the lens beyond its defocus, by the names of `ABERRATIONS`.
+    """
 
     path: Path
     shape: tuple[int, int, int, int]
     has_positions: bool = False
+    aberrations: dict[str, float] = field(default_factory=dict)
+    dtype: np.dtype = field(default_factory=lambda: np.dtype(np.uint16))
+
+    @property
+    def counts_bytes(self) -> int:
+        """Size of the counts in memory."""
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 def inspect_tilt(path: str | Path) -> TiltFile:
@@ -70,6 +86,8 @@ def inspect_tilt(path: str | Path) -> TiltFile:
             path=path,
             shape=tuple(counts.shape),
             has_positions="positions_A" in file,
+            aberrations={name: _scalar(file, path, name) for name in ABERRATIONS if name in file.attrs},
+            dtype=counts.dtype,
             **asdict(acquisition),
         )
 
@@ -80,22 +98,47 @@ def read_counts(tilt: TiltFile) -> np.ndarray:
     Raises `InputError` when a count is negative, not finite or not a whole number.
     """
     with reading_h5(tilt.path) as file:
-        dataset = _counts_dataset(file, tilt.path)
-        try:
-            counts = dataset[...]
-        except OSError as error:
-            raise InputError(
-                f"{tilt.path}: `counts` cannot be read ({error}); the file is damaged, copy it again"
-            ) from error
+        counts = _read(_counts_dataset(file, tilt.path), ..., tilt.path)
     return _whole_counts(counts, str(tilt.path))
+
+
+def _read(dataset: h5py.Dataset, rows: Any, path: Path) -> np.ndarray:
+    try:
+        return dataset[rows]
+    except OSError as error:
+        raise InputError(f"{path}: `counts` cannot be read ({error}); the file is damaged, copy it again") from error
+
+
+@contextmanager
+def opened_counts(tilt: TiltFile, resident_bytes: int | None = None) -> Iterator[Any]:
+    """Yield the patterns of a tilt as a stack (n, ky, kx), the same numbers as those of `read_counts`.
+
+    Up to `resident_bytes` (None: whatever their size) they are read whole, beyond it they stay on disk; see
+    `pyaet.io.counts_on_disk`.
+    """
+    if resident_bytes is None or tilt.counts_bytes <= resident_bytes:
+        yield read_counts(tilt).reshape(-1, *tilt.shape[2:])
+        return
+    with reading_h5(tilt.path) as file:
+        dataset = _counts_dataset(file, tilt.path)
+        stack = mapped(dataset, tilt.path) if dataset.dtype.kind == "u" else None
+        yield BlockReader(dataset, _type_on_disk(dataset, tilt.path)) if stack is None else stack
 
 
 def check_counts(tilt: TiltFile) -> None:
     """Raise `InputError` for counts that are no counts; unsigned integers cannot be wrong and are not read."""
     with reading_h5(tilt.path) as file:
-        unsigned = _counts_dataset(file, tilt.path).dtype.kind == "u"
-    if not unsigned:
-        read_counts(tilt)
+        _type_on_disk(_counts_dataset(file, tilt.path), tilt.path)
+
+
+def _type_on_disk(dataset: h5py.Dataset, path: Path) -> np.dtype:
+    """The type `read_counts` would give the counts, found without holding more than a scan row of them."""
+    if dataset.dtype.kind == "u":
+        return dataset.dtype.newbyteorder("=")
+    largest = max(
+        int(_whole_counts(_read(dataset, y, path), str(path), row=y).max(initial=0)) for y in range(len(dataset))
+    )
+    return np.min_scalar_type(largest)
 
 
 def positions_A(tilt: TiltFile) -> np.ndarray:
@@ -303,7 +346,8 @@ def _check_acquisition(acquisition: Acquisition, detector: tuple[int, ...], wher
         )
 
 
-def _whole_counts(counts: np.ndarray, where: str) -> np.ndarray:
+def _whole_counts(counts: np.ndarray, where: str, row: int | None = None) -> np.ndarray:
+    """Counts in the smallest unsigned type that holds them; `row`: the scan row they are, where they are not a whole scan."""
     if counts.dtype.kind not in "uif":
         raise InputError(f"{where}: `counts` holds {counts.dtype}; expected unsigned integers")
     for fault, what in (
@@ -314,10 +358,11 @@ def _whole_counts(counts: np.ndarray, where: str) -> np.ndarray:
         bad = fault()
         if np.any(bad):
             index = tuple(int(i) for i in np.argwhere(bad)[0])
+            place = index if row is None else (row, *index)
             raise InputError(
-                f"{where}: `counts` at {index} is {counts[index]}, {what}; expected raw electron counts, "
+                f"{where}: `counts` at {place} is {counts[index]}, {what}; expected raw electron counts, "
                 "without gain or background correction"
             )
     if counts.dtype.kind == "u":
-        return counts
+        return counts.astype(counts.dtype.newbyteorder("="), copy=False)
     return counts.astype(np.min_scalar_type(int(counts.max())))

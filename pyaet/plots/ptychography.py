@@ -27,7 +27,7 @@ def mode_shares(probe: np.ndarray) -> np.ndarray:
     return power / power.sum() if power.sum() > 0 else power
 
 
-def _show_wave_phase(axes: Axes, wave: np.ndarray, pixel_A: float) -> None:
+def show_wave_phase(axes: Axes, wave: np.ndarray, pixel_A: float) -> None:
     """Draw the phase of a wave (y, x), fading to transparent where its amplitude vanishes."""
     block = shrink(np.abs(wave))[1]
     coarse = wave[::block, ::block]
@@ -54,7 +54,7 @@ def draw_probe(probe: np.ndarray, pixel_A: float) -> Figure:
         top = float(np.abs(wave).max()) or 1.0
         picture = show_image(panels[2 * k], np.abs(wave) / top, pixel_A, limits=(0.0, 1.0),
                              title=f"mode {k + 1}, {100 * shares[k]:.1f} % of power")  # fmt: skip
-        _show_wave_phase(panels[2 * k + 1], wave, pixel_A)
+        show_wave_phase(panels[2 * k + 1], wave, pixel_A)
         panels[2 * k + 1].set_title("its phase")
         if last:
             cyclic = ScalarMappable(Normalize(-np.pi, np.pi), PHASE_MAP)

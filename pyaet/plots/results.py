@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyaet.artifacts import attribute, reading_h5
+from pyaet.checkpoints import finished_tilts
 from pyaet.io.errors import InputError
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ def _tilt_record(path: Path) -> tuple[float, np.ndarray, float]:
 
 def read_ptychography(directory: Path) -> Ptychography | None:
     """Return what the folder `ptychography` of a run holds, None where it has no reconstruction."""
-    paths = sorted((directory / "ptychography").glob("tilt_*.h5"))
+    paths = finished_tilts(directory / "ptychography")
     if not paths:
         return None
     records = [_tilt_record(path) for path in paths]

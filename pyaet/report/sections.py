@@ -17,8 +17,9 @@ from pyaet.plots.results import (
     read_volume,
 )
 from pyaet.plots.style import signed
-from pyaet.report.html import Section, duration, numbers_table, picture
+from pyaet.report.html import Section, duration, numbers_table, picture, table
 from pyaet.report.svg import figure_svg
+from pyaet.stages.consistency import table_cells
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,7 +32,7 @@ def shown(figure: Figure, name: str, description: str, caption: str = "") -> str
 
 def stage_numbers(summary: Mapping[str, Any], stage: str, extra: Mapping[str, Any] | None = None) -> str:
     """Return the table of a stage: what the artifact itself tells, put right by the numbers of the summary."""
-    told = {k: v for k, v in summary.get("stages", {}).get(stage, {}).items() if k != "warnings"}
+    told = {k: v for k, v in summary.get("stages", {}).get(stage, {}).items() if k not in ("warnings", "consistency")}
     seconds = {"seconds": told.pop("seconds")} if "seconds" in told else {}
     return numbers_table(dict(extra or {}) | told | seconds)
 
@@ -110,8 +111,19 @@ def ptychography_section(directory: Path, summary: Mapping[str, Any]) -> Section
         shown(ptychography.draw_phases(made.phases, [float(made.tilts_deg[k]) for k in made.shown], made.pixel_A),
               "phases", "Reconstructed phase of three tilts", "Phase summed over the slices, one colour scale."),
         stage_numbers(summary, "ptychography", extra),
+        *_consistency(summary),
     )  # fmt: skip
     return Section("ptychography", "Ptychography", sentence, pieces)
+
+
+def _consistency(summary: Mapping[str, Any]) -> list[str]:
+    """The tilts side by side, as far as they differ."""
+    rows = summary.get("stages", {}).get("ptychography", {}).get("consistency", ())
+    if len(rows) < 2:
+        return []
+    heads, cells = table_cells(rows)
+    caption = "The tilts side by side. The same lens saw the same particle: what stands apart (◄) deserves a look at that tilt."
+    return [table(heads, cells, caption)]
 
 
 def alignment_section(directory: Path, summary: Mapping[str, Any]) -> Section | None:

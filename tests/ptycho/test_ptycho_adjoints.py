@@ -7,13 +7,20 @@ import pytest
 
 from ptycho.forward import Multislice
 from ptycho.grid import fft2, ifft2, irfft2, rfft2, to_numpy
-from ptycho.optics import propagator
 from ptycho.patches import multiply, scatter_add
-from ptycho.problem import State
-from ptycho.scan import Scan
+from ptycho.propagate import FreeSpace
+from ptycho.scan import Illumination, Scan, Variations
 
 N, CANVAS = 12, (25, 21)
 CORNERS = np.array([[0, 0], [13, 9], [5, 4], [5, 5]], np.int32)
+IDS = np.arange(4)
+
+
+def multislice(xp, slices: int, rng: np.random.Generator | None = None) -> Multislice:
+    """Slices at unequal distances, with a tilt of their own for each pattern where a generator is given."""
+    tilts = np.array([[5.0, -8.0]]) if rng is None else rng.normal(0, 20, (4, 2))
+    gaps = 9.0 + np.arange(slices - 1)
+    return Multislice(FreeSpace(gaps, tilts, (N, N), 0.4, 0.04, xp, np.dtype(complex)))
 
 
 @pytest.fixture
@@ -59,33 +66,51 @@ def test_windows_agree_with_plain_indexing(draw, xp):
         assert np.allclose(wave, to_numpy(incoming)[i] * to_numpy(slice_)[y : y + N, x : x + N], atol=1e-14)
 
 
+@pytest.mark.parametrize("tilted", [False, True])
 @pytest.mark.parametrize("slices", [1, 2, 5])
-def test_multislice_in_the_probe(draw, xp, slices):
-    model = Multislice(xp.asarray(propagator((N, N), (0.4, 0.4), 9.0, 0.04)))
+def test_multislice_in_the_probe(draw, xp, rng, slices, tilted):
+    model = multislice(xp, slices, rng if tilted else None)
     object_, probes, y = draw(slices, *CANVAS), draw(4, 2, N, N), draw(4, 2, N, N)
     index, corners = xp.arange(4, dtype="int32"), xp.asarray(CORNERS)
-    entering, wave = model.forward(probes, index, object_, corners)
-    back = model.adjoint(y.copy(), entering, object_, corners, xp.zeros_like(object_), True)
+    entering, wave = model.forward(probes, index, object_, corners, IDS)
+    back = model.adjoint(y.copy(), entering, object_, corners, IDS, xp.zeros_like(object_), True)
     assert_adjoint(wave, y, probes, back)
 
 
+@pytest.mark.parametrize("tilted", [False, True])
 @pytest.mark.parametrize("slices", [1, 2, 5])
-def test_multislice_in_each_slice(draw, xp, slices):
+def test_multislice_in_each_slice(draw, xp, rng, slices, tilted):
     """The wave is linear in one slice while the others are held."""
-    model = Multislice(xp.asarray(propagator((N, N), (0.4, 0.4), 9.0, 0.04)))
+    model = multislice(xp, slices, rng if tilted else None)
     object_, probes, y = draw(slices, *CANVAS), draw(4, 2, N, N), draw(4, 2, N, N)
     index, corners = xp.arange(4, dtype="int32"), xp.asarray(CORNERS)
     gradient = xp.zeros_like(object_)
-    entering, wave = model.forward(probes, index, object_, corners)
-    model.adjoint(y.copy(), entering, object_, corners, gradient, False)
+    entering, wave = model.forward(probes, index, object_, corners, IDS)
+    model.adjoint(y.copy(), entering, object_, corners, IDS, gradient, False)
     for s in range(slices):
         assert_adjoint(wave, y, object_[s], gradient[s])
 
 
-def test_free_space(draw, xp):
-    model = Multislice(xp.asarray(propagator((N, N), (0.4, 0.4), 9.0, 0.04)))
-    x, y = draw(2, 1, N, N), draw(2, 1, N, N)
-    assert_adjoint(model.propagate(x.copy()), y, x, model.propagate_adjoint(y.copy()))
+@pytest.mark.parametrize("tilted", [False, True])
+def test_free_space(draw, xp, rng, tilted):
+    model = multislice(xp, 3, rng if tilted else None)
+    x, y = draw(4, 1, N, N), draw(4, 1, N, N)
+    for gap in (0, 1):
+        assert_adjoint(model.propagate(x.copy(), gap, IDS), y, x, model.propagate_adjoint(y.copy(), gap, IDS))
+
+
+def test_a_tilt_moves_the_wave_back_along_the_columns():
+    """Over 9 Å a tilt of 50 mrad towards +y moves a wave 9 tan(0.05) Å towards −y, seen from the specimen."""
+    n, pixel = 48, 0.2
+    y, x = np.mgrid[:n, :n] - n // 2
+    spot = np.exp(-(y**2 + x**2) / 60.0).astype(complex)[None, None]
+
+    def centre(tilt_mrad: float) -> np.ndarray:
+        space = FreeSpace(np.array([9.0]), np.array([[tilt_mrad, 0.0]]), (n, n), pixel, 0.04, dtype=np.dtype(complex))
+        power = np.abs(Multislice(space).propagate(spot.copy(), 0, np.arange(1))[0, 0]) ** 2
+        return np.array([(power * y).sum(), (power * x).sum()]) / power.sum() * pixel
+
+    assert centre(50.0) - centre(0.0) == pytest.approx([-9 * np.tan(0.05), 0.0], abs=1e-6)
 
 
 @pytest.mark.parametrize("shared_shifts", [True, False])
@@ -94,10 +119,30 @@ def test_shift_of_the_probe(draw, xp, rng, shared_shifts):
     positions = rng.integers(-3, 3, (16, 2)) + rng.choice(fractions, (16, 1))
     scan = Scan(positions, (30, 30), (N, N))
     probe, y = draw(2, N, N), draw(16, 2, N, N)
-    probes = State.start(draw(1, 30, 30), probe, scan, 1).probes
+    probes = Illumination(scan, probe)
     ids = np.arange(16)
     taken, index, _ = probes.take(ids)
     assert_adjoint(taken[index], y, probe, probes.adjoint(ids, y))
+
+
+def test_variations_change_the_first_mode_only(draw, xp, rng):
+    scan = Scan(rng.uniform(-3, 3, (5, 2)), (30, 30), (N, N))
+    probe, modes, coefficients = draw(2, N, N), draw(3, N, N), draw(5, 3)
+    ids = np.array([4, 1, 2])
+    own, index, _ = Illumination(scan, probe, variations=Variations(modes, coefficients)).take(ids)
+    for wave, i in zip(own[index], ids, strict=True):
+        varied = probe.copy()
+        varied[0] += xp.tensordot(coefficients[i], modes, axes=1)
+        alone, at, _ = Illumination(scan, varied).take(np.array([i]))
+        assert np.abs(to_numpy(wave - alone[at][0])).max() < 1e-12
+
+
+def test_gradients_are_moved_back_to_the_unshifted_probe(draw, rng):
+    scan = Scan(rng.uniform(-3, 3, (5, 2)), (30, 30), (N, N))
+    probe, y, ids = draw(1, N, N), draw(5, 1, N, N), np.arange(5)
+    probes = Illumination(scan, probe)
+    each = probes.back_shifted(ids, y[:, 0].copy())
+    assert np.abs(to_numpy(each.sum(0) - probes.adjoint(ids, y)[0])).max() < 1e-12
 
 
 def test_a_whole_pixel_and_its_remainder_make_the_position():
@@ -107,7 +152,7 @@ def test_a_whole_pixel_and_its_remainder_make_the_position():
     spot = np.exp(-(y**2 + x**2) / 8.0).astype(complex)[None]
     for position in (np.array([[2.3, -1.4]]), np.array([[-3.5, 0.5]]), np.array([[4.0, 5.0]])):
         scan = Scan(np.repeat(position, 2, 0), canvas, (n, n))
-        probes = State.start(np.ones((1, *canvas), complex), spot, scan, 1).probes
+        probes = Illumination(scan, spot)
         taken, index, corners = probes.take(np.arange(1))
         on_canvas = np.zeros(canvas)
         cy, cx = corners[0]

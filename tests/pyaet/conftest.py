@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -61,3 +62,47 @@ def series(tmp_path: Path) -> Path:
     (tmp_path / "truth.extxyz").write_text("\n".join([str(len(rows)), "Properties=species:S:1:pos:R:3", *rows]) + "\n")
     (tmp_path / "plan.toml").write_text(PLAN)
     return tmp_path
+
+
+def small_tilt(path: Path, theta_deg: float, *, scan: int = 12, dose_e_per_A2: float = 1e5) -> None:
+    """A tilt of scan × scan patterns of a few phase bumps, made by one multiplication and one transform."""
+    from ptycho import Optics
+    from pyaet.io.fourdstem import scan_grid_A, write_tilt
+
+    side, pixel_A, step_A, defocus_A = 36, 0.35, 0.6, 120.0
+    lens = Optics(80e3, 30.0, defocus_A)
+    probe = np.fft.fft2(np.fft.ifftshift(lens.probe((side, side), (pixel_A, pixel_A))))
+    axis = (np.arange(side) - side // 2) * pixel_A
+    k = np.fft.fftfreq(side, pixel_A)
+    electrons = dose_e_per_A2 * step_A**2
+    patterns = []
+    for y, x in scan_grid_A((scan, scan), step_A):
+        phase = np.zeros((side, side))
+        for ax, ay, az in cluster():
+            seen = ax * np.cos(np.deg2rad(theta_deg)) + az * np.sin(np.deg2rad(theta_deg))
+            phase += 0.3 * np.exp(-((axis[:, None] - ay) ** 2 + (axis - seen) ** 2) / (2 * 0.5**2))
+        wave = np.fft.ifft2(probe * np.exp(-2j * np.pi * (k[:, None] * y + k * x)))
+        exit_wave = np.fft.fft2(wave * np.exp(1j * np.fft.ifftshift(phase)), norm="ortho")
+        intensity = np.fft.fftshift(np.abs(exit_wave) ** 2)
+        patterns.append(electrons * intensity / intensity.sum())
+    counts = np.random.default_rng(4).poisson(np.reshape(patterns, (scan, scan, side, side))).astype(np.uint16)
+    write_tilt(
+        path, counts, energy_eV=80e3, semiangle_mrad=30.0, defocus_A=defocus_A, step_A=step_A,
+        pixel_mrad=lens.wavelength_A / (side * pixel_A) * 1e3, angles_deg=(0.0, theta_deg, 0.0),
+        dose_e_per_A2=dose_e_per_A2,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def make_tilt() -> Callable[..., None]:
+    """`small_tilt`, for tests that need another scan."""
+    return small_tilt
+
+
+@pytest.fixture(scope="session")
+def tilt_series(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with five tilts of 4D-STEM, −48° to 48°; read only."""
+    folder = tmp_path_factory.mktemp("series")
+    for theta in (-48, -24, 0, 24, 48):
+        small_tilt(folder / f"t_{theta}.h5", theta)
+    return folder

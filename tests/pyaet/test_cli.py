@@ -212,6 +212,7 @@ def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
         "rings",
         "report",
         "score",
+        "tune",
     ]
     assert all(verb in out for verb in verbs)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import ptycho
 from pyaet.io.errors import InputError
-from pyaet.plan import AngleRange, Plan, load_plan, plan_toml, validate_section
+from pyaet.io.fourdstem import ABERRATIONS
+from pyaet.plan import AngleRange, Input, Plan, load_plan, plan_toml, validate_section
 
 GOOD = """
 [input]
@@ -93,6 +96,32 @@ def test_a_plan_cannot_be_changed(tmp_path: Path) -> None:
             "input.axes: found 'xyz'; expected an order of the letters",
         ),
         ("[specimen]", "[ptychography]\nslices = 3\n[specimen]", "ptychography: slice_A is missing"),
+        ("[specimen]", "[ptychography]\nstep = 3\n[specimen]", "ptychography: step is 3.0; expected a number above 0"),
+        (
+            "[specimen]",
+            "[ptychography]\nsolver = 'epie'\n[specimen]",
+            "ptychography.solver: found 'epie'; expected 'grad",
+        ),
+        (
+            "[specimen]",
+            "[ptychography]\nupdate_prob = 1\n[specimen]",
+            "ptychography.update_prob: unknown; did you mean upd",
+        ),
+        (
+            "[specimen]",
+            "[[ptychography.regularisers]]\nkind = 'layers'\nweight = 0.5\n[specimen]",
+            'ptychography.regularisers.0: sigma_A is missing for "layers"',
+        ),
+        (
+            "[specimen]",
+            "[[ptychography.regularisers]]\nkind = 'tv'\nweight = 0.5\nstrat = 2\n[specimen]",
+            "ptychography.regularisers.0.strat: unknown; did you mean start?",
+        ),
+        (
+            "[specimen]",
+            "[ptychography]\nprior_rad2_A2 = 'of'\n[specimen]",
+            "ptychography.prior_rad2_A2: found 'of'; expected",
+        ),
         ("[specimen]", "[specimen", "not valid TOML"),
         (
             "[specimen]",
@@ -113,6 +142,53 @@ def test_a_fault_is_one_sentence_with_the_path_of_its_key(tmp_path: Path, old: s
 def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
     text = sentence(tmp_path, GOOD.replace("0.195", "-1").replace('"Si"', '"Xy"'))
     assert len(text.splitlines()) == 2
+
+
+PTYCHOGRAPHY = """
+[ptychography]
+slices = 3
+slice_A = [6.0, 7.0]
+tilt_mrad = [1, -2]
+probe_modes = 2
+likelihood = "anscombe"
+read_noise = 0.4
+prior_rad2_A2 = "off"
+update_affine = 3
+held_out = 0.05
+[[ptychography.regularisers]]
+kind = "layers"
+weight = 0.3
+sigma_A = 4.0
+start = 2
+"""
+
+
+def test_the_plan_speaks_to_the_engine_in_its_own_words(tmp_path: Path) -> None:
+    settings = load_plan(written(tmp_path, GOOD + PTYCHOGRAPHY)).ptychography.engine(threads=3)
+    assert settings == ptycho.Settings(
+        slices=3, slice_A=(6.0, 7.0), tilt_mrad=(1.0, -2.0), probe_modes=2, likelihood="anscombe", read_noise=0.4,
+        prior_rad2_A2=None, update_affine=3, held_out=0.05, threads=3,
+        regularisers=(ptycho.Regulariser("layers", 0.3, start=2, sigma_A=4.0),),
+    )  # fmt: skip
+    assert (
+        load_plan(written(tmp_path, plan_toml(load_plan(tmp_path / "plan.toml")))).ptychography.engine(threads=3)
+        == settings
+    )
+
+
+def test_what_the_plan_leaves_open_is_the_default_of_the_engine(tmp_path: Path) -> None:
+    section = load_plan(written(tmp_path, GOOD)).ptychography
+    assert section.engine() == ptycho.Settings()
+    assert not section.refines_probe
+    own = {"calibrate", "share_probe", "vacuum_radius_A", "blur_A"}
+    known = {field.name for field in fields(ptycho.Settings)}
+    assert set(type(section).model_fields) - own == known - {"threads", "device_bytes"}
+
+
+def test_every_aberration_of_the_engine_can_be_stated() -> None:
+    known = {field.name for field in fields(ptycho.Optics)}
+    assert known == {"energy_eV", "semiangle_mrad", "defocus_A", *ABERRATIONS}
+    assert known <= set(Input.model_fields)
 
 
 def test_a_missing_plan_file_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,82 @@
+"""What one tilt takes in memory, on the CPU and on a GPU, and what of it stays on disk when it does not fit."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import ptycho
+from ptycho.problem import CPU_CHUNK_BYTES, GPU_CHUNK_BYTES
+from pyaet.device import Device, available_memory_bytes
+from pyaet.io.counts_on_disk import CACHE_BYTES
+
+RESIDENT_SHARE = 0.5
+"""Of the free memory, what the counts of the tilts worked on at once may fill."""
+GPU_SHARE = 0.85
+"""Of the GPU's free memory, what a reconstruction may fill."""
+_MARGIN_PX = 10
+
+
+@dataclass(frozen=True)
+class TiltSize:
+    """What memory follows from: patterns, detector (ky, kx), scanned field (y, x) in Å, pixel of the detector in mrad."""
+
+    patterns: int
+    detector: tuple[int, int]
+    field_A: tuple[float, float]
+    energy_eV: float
+    pixel_mrad: float
+    bytes_per_count: int = 2
+
+    @property
+    def counts_bytes(self) -> int:
+        return self.patterns * math.prod(self.detector) * self.bytes_per_count
+
+    def window(self, settings: ptycho.Settings) -> int:
+        return ptycho.window_side(self.detector, settings.detector)
+
+    def pixel_A(self, settings: ptycho.Settings) -> float:
+        return ptycho.wavelength_A(self.energy_eV) / (self.window(settings) * self.pixel_mrad * 1e-3)
+
+    def image_px(self, settings: ptycho.Settings) -> tuple[int, int]:
+        """Pixels (y, x) of the scanned field."""
+        ny, nx = (math.ceil(f / self.pixel_A(settings)) for f in self.field_A)
+        return ny, nx
+
+    def engine_bytes(self, settings: ptycho.Settings, *, gpu: bool) -> int:
+        """Peak of the reconstruction beside the counts in main memory."""
+        ny, nx = (n + self.window(settings) + _MARGIN_PX for n in self.image_px(settings))
+        return ptycho.memory_bytes(
+            self.patterns, self.detector, (ny, nx), settings, bytes_per_count=self.bytes_per_count, gpu=gpu
+        )
+
+    def held_bytes(self, resident_bytes: int | None) -> int:
+        """What the counts take in main memory when those beyond `resident_bytes` stay on disk."""
+        streamed = resident_bytes is not None and self.counts_bytes > resident_bytes
+        return min(self.counts_bytes, 2 * CACHE_BYTES) if streamed else self.counts_bytes
+
+    def chunk(self, settings: ptycho.Settings, *, gpu: bool) -> int:
+        """Patterns whose waves are worked on together."""
+        number = 16 if settings.dtype == "float64" else 8
+        waves = self.window(settings) ** 2 * settings.probe_modes * number
+        return min(max(1, (GPU_CHUNK_BYTES if gpu else CPU_CHUNK_BYTES) // waves), self.patterns)
+
+    def batch(self, settings: ptycho.Settings) -> int:
+        """Patterns to an update."""
+        return min(settings.patterns_per_batch or self.patterns, self.patterns)
+
+
+def resident_bytes(at_once: int) -> int | None:
+    """Counts of one tilt that may be held in memory while `at_once` tilts are worked on; None where nobody can tell."""
+    free = available_memory_bytes("cpu")
+    return int(RESIDENT_SHARE * free / at_once) if free else None
+
+
+def device_bytes(size: TiltSize, settings: ptycho.Settings, device: Device) -> int | None:
+    """How much of the counts a GPU may hold beside everything else; None where all of them fit, or on the CPU."""
+    if device == "cpu":
+        return None
+    free = int(GPU_SHARE * available_memory_bytes(device))
+    if size.engine_bytes(replace(settings, device_bytes=None), gpu=True) <= free:
+        return None
+    return max(free - size.engine_bytes(replace(settings, device_bytes=0), gpu=True), 0)
