@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -58,16 +58,19 @@ def evidence(
     optics: Optics,
     *,
     sample: int = 1000,
+    counted: bool = True,
     alternatives: Mapping[str, float] | None = None,
 ) -> Evidence:
     """Everything `diagnose` looks at, from a result and the patterns it was made of.
 
-    sample: patterns that are compared with the model, their neighbours besides; the work
-    is that of about three iterations. alternatives: what `ptycho.tune.alternatives` found.
+    sample: patterns that are compared with the model, their neighbours besides; the work is that of about three
+    iterations. counted: False where the values hold other noise than that of counted electrons (read-out, gain); the loss is
+    then not compared with what counting leaves. alternatives: what `ptycho.tune.alternatives` found.
     """
     model = partial(modelled_intensity, wavelength_A=optics.wavelength_A)
     compared = Sample(result, patterns, result.offset, model, sample)
     block = max(1, round(2 * optics.semiangle_mrad / patterns.pixel_mrad / _BLOCKS))
+    fit = measure_fit(compared, block)
     return Evidence(
         loss=result.loss,
         validation=result.validation,
@@ -80,7 +83,7 @@ def evidence(
         slice_A=result.slice_A,
         wavelength_A=optics.wavelength_A,
         semiangle_mrad=optics.semiangle_mrad,
-        fit=measure_fit(compared, block),
+        fit=fit if counted else replace(fit, expected=math.nan),
         slopes=measure_slopes(compared, optics),
         alternatives=alternatives,
     )

@@ -20,9 +20,9 @@ from functools import cached_property
 import numpy as np
 from scipy.spatial import cKDTree
 
-from ptycho.data import Patterns
+from ptycho.data import Patterns, on_window
 from ptycho.diagnose.expected import expected_loss, poisson_loss
-from ptycho.grid import fft2, ifft2, resize_centred
+from ptycho.grid import fft2, ifft2
 from ptycho.optics import Optics, propagator
 from ptycho.result import Result
 
@@ -39,7 +39,7 @@ _POSITION_STEP_PX = 0.1
 class Fit:
     """Agreement of model and patterns, per pattern.
 
-    loss, expected: Poisson loss and what counting noise alone would leave; sigma: of their difference. empty_loss: of an
+    loss, expected: Poisson loss and what counting noise alone would leave (nan: not known); sigma: of their difference. empty_loss: of an
     object of vacuum. structure: twice the loss that all structure in the patterns is worth, from products of neighbouring
     patterns; left: of this after the model is subtracted; structure_sigma: of either. mean_misfit: share of the electrons by
     which the mean pattern differs from that of the model, less what noise does.
@@ -89,31 +89,43 @@ class Sample:
     def mask(self) -> np.ndarray:
         """(ky, kx) True where the window of the result was measured, zero frequency at [0, 0]."""
         mask = self.patterns.mask
-        return self._fitted(np.ones(self.patterns.detector_shape, bool) if mask is None else mask)
+        return on_window(np.ones(self.patterns.detector_shape, bool) if mask is None else mask, self._side)
+
+    @cached_property
+    def beam(self) -> np.ndarray:
+        """Electrons (ky, kx) of the probe in vacuum, zero frequency at [0, 0]."""
+        return (np.abs(fft2(self.result.probe.copy())) ** 2).sum(0)
 
     def data(self, ids: np.ndarray) -> np.ndarray:
         """Counts (m, ky, kx) of some patterns in the window of the result, zero frequency at [0, 0]."""
-        return self._fitted(self.patterns.counts[ids].astype(np.float32))
+        return on_window(np.asarray(self.patterns.counts[ids], np.float32), self._side)
 
-    def _fitted(self, images: np.ndarray) -> np.ndarray:
-        window = self.result.probe.shape[-2], self.result.probe.shape[-1]
-        return np.fft.ifftshift(resize_centred(images, window), axes=(-2, -1))
+    def empty(self, ids: np.ndarray) -> np.ndarray:
+        """What the patterns would be without a specimen: the beam, times the dose and with the background of each."""
+        scales, backgrounds = self.result.scales, self.result.backgrounds
+        scale = np.ones(len(ids)) if scales is None else scales[ids]
+        background = np.zeros(len(ids)) if backgrounds is None else backgrounds[ids]
+        empty = scale[:, None, None] * self.beam + background[:, None, None]
+        return empty.astype(np.float32)
+
+    @property
+    def _side(self) -> int:
+        return int(self.result.probe.shape[-1])
 
 
 def measure_fit(s: Sample, block: int) -> Fit:
     """Goodness of fit on the sample and the nearest neighbours of its patterns; structure in blocks of `block` pixels."""
     ids, pairs = _neighbours(s)
-    empty = (np.abs(fft2(s.result.probe.copy())) ** 2).sum(0)
     sums, residuals = np.zeros(4), []
     for part in np.array_split(ids, max(1, len(ids) // _PART)):
-        data, intensity = s.data(part), s.model(s.result, part)
+        data, intensity, empty = s.data(part), s.model(s.result, part), s.empty(part)
         seen = data[:, s.mask]
         mean, variance = expected_loss(intensity[:, s.mask], s.offset)
-        losses = (poisson_loss(seen, m, s.offset).sum(dtype=np.float64) for m in (intensity[:, s.mask], empty[s.mask]))
+        losses = (poisson_loss(seen, m[:, s.mask], s.offset).sum(dtype=np.float64) for m in (intensity, empty))
         sums += [*losses, mean.sum(), variance.sum()]
         residuals.append([_blocks(np.where(s.mask, data - m, 0), block) for m in (intensity, empty)])
     loss, empty_loss, expected, variance = (sums / len(ids)).tolist()
-    level = _blocks(np.where(s.mask, empty, 0), block)
+    level = _blocks(np.where(s.mask, s.beam, 0), block)
     weight = 1 / (level + max(s.offset, 1e-6) * block**2)
     sigma = math.sqrt(float(((level * weight) ** 2).sum()) / len(pairs))
     after, before = (np.concatenate(r) for r in zip(*residuals, strict=True))

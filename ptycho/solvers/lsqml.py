@@ -73,7 +73,7 @@ class LsqmlSolver:
         if self._begins:
             self._begin(state)
         batch = self._look(state, ids, probe)
-        direction, slope = self._direction(state.object, batch.object, len(ids))
+        direction, slope = self._direction(state, batch.object, ids)
         probe_direction = None
         if batch.probe is not None:
             each = self.problem.likelihood.curvature * len(ids) * (1 + self.settings.delta_lsq)
@@ -147,16 +147,21 @@ class LsqmlSolver:
                 probe_gradient += state.illumination.adjoint(part, back)
         return _Batch(xp.concatenate(losses), gradient, probe_gradient, fitted)
 
-    def _direction(self, object_: Array, gradient: Array, used: int) -> tuple[Array, Array]:
-        """Direction of the potential in units of the Newton step for `used` patterns, and the slope of the loss along it."""
+    def _direction(self, state: State, gradient: Array, ids: np.ndarray) -> tuple[Array, Array]:
+        """Direction of the potential in units of the Newton step for the patterns `ids`, and the slope of the loss along it."""
+        compact, used = self.settings.batching == "compact", len(ids)
         # Of the light of all patterns: compact groups have all of it where they are.
-        share = 1.0 if self.settings.batching == "compact" else used / len(self.problem.training)
-        slope = derivative(object_, gradient, len(self._potential))
+        share = 1.0 if compact else used / len(self.problem.training)
+        slope = derivative(state.object, gradient, len(self._potential))
         real = slope.dtype.type
         weight = real((1 + self.settings.delta_lsq) / share) / (self._light + real(self.settings.delta_lsq))
         spectrum = rfft2(slope * weight, self.settings.threads)
         spectrum += real(used / len(self.problem.training) / share) * self._metric.pull(self._potential)
         direction = -self._metric.shaped(spectrum)
+        if compact:
+            # The metric reaches farther than the group's light, where nothing of this batch would hold it back.
+            light = self.problem.illuminated(state, ids)
+            direction *= light / (light + real(self.settings.delta_lsq) * light.max())
         return direction, (direction * slope).sum()
 
     def _lengths(

@@ -9,7 +9,7 @@ and the change of ψ, carried back through free space, is the χ of the slice be
 probe. a = 1 is ePIE, less is rPIE (Maiden, Johnson and Li, doi:10.1364/OPTICA.4.000736); several slices are 3PIE (Maiden,
 Humphry and Rodenburg, doi:10.1364/JOSAA.29.001606), where each of S slices here takes 1 / S of its change: all of them are asked
 for nearly the same one. In a batch of several patterns numerators and denominators add up. A phase object takes from each change
-the part that turns its phase. Steps shrink as 1 / k with the number of updates, so that the noise of the patterns averages out.
+the part that turns its phase. Steps shrink as 1 / k with the number k of patterns that saw a place, so that the noise of the patterns averages out.
 
 Standard shapes: object (state, slice, Y, X), waves (pattern, mode, y, x).
 """
@@ -31,8 +31,8 @@ from ptycho.scan import Illumination, Scan, Variations
 from ptycho.settings import Settings
 from ptycho.solvers.potential import constrained, followed, potential, transmission
 
-_FADING = 5.0
-"""Steps are 1 / (1 + this) of their length after as many updates as there are patterns."""
+_SETTLED = 70
+"""Patterns that saw a place after which steps of constant length there would only follow their noise."""
 
 
 class PieSolver:
@@ -47,7 +47,8 @@ class PieSolver:
         """Take a copy of the object, which is changed in place during a pass."""
         self._potential = potential(state.object, self.settings.object_type)
         self._object = state.object.copy()
-        self._iteration = self._updates = 0
+        self._iteration, self._seen = 0, 0.0
+        self._overlap = _overlap(self.problem, state)
 
     def step(self, state: State, ids: np.ndarray, probe: bool) -> tuple[State, Array]:
         """Update the object (and the probe) with the patterns `ids`; returns the new state and each pattern's loss."""
@@ -62,8 +63,9 @@ class PieSolver:
             change = self._carry_back(state, waves, box, probe)
             if change is not None:
                 probe_change = probe_change + state.illumination.adjoint(part, change)
-        relaxation = self._wish / (1 + _FADING * self._updates / len(self.problem.training))
-        self._updates += 1
+        relaxation = self._wish / (1 + self._seen / _SETTLED)
+        together = self._overlap * len(ids) / len(self.problem.training)
+        self._seen += min(together, 1 / together)
         self._object[box.place] = self._moved(box, relaxation)
         if probe:
             doses = len(ids) if state.scales is None else state.scales[ids].sum()
@@ -90,12 +92,18 @@ class PieSolver:
 
     def memory(self, state: State) -> dict[str, Array | float]:
         """Everything a later run needs to go on as if there had been no break."""
-        return {"potential": self._potential, "iteration": self._iteration, "updates": self._updates}
+        return {
+            "potential": self._potential,
+            "iteration": self._iteration,
+            "seen": self._seen,
+            "overlap": self._overlap,
+        }
 
     def recall(self, state: State, held: Mapping[str, Any]) -> None:
         """Take up what `memory` held."""
         self._potential, self._object = held["potential"], state.object.copy()
-        self._iteration, self._updates = int(held["iteration"]), int(held["updates"])
+        self._iteration, self._seen = int(held["iteration"]), float(held["seen"])
+        self._overlap = float(held["overlap"])
 
     def _box(self, state: State, ids: np.ndarray) -> _Box:
         """The part of the object that the patterns `ids` see."""
@@ -149,6 +157,14 @@ class PieSolver:
             return box.object + change
         turn = (box.object.conj() * change).imag
         return box.object * transmission(turn[None], box.object.dtype)
+
+
+def _overlap(problem: Problem, state: State) -> float:
+    """Mean number of patterns that see a place: all of them × the area of the probe over that of the field."""
+    light = problem.illuminated(state, problem.training)
+    power = (state.probe.real**2 + state.probe.imag**2).sum(0)
+    probe, field = (float(a.sum()) ** 2 / float((a * a).sum()) for a in (power, light))
+    return len(problem.training) * probe / field
 
 
 @dataclass(frozen=True, eq=False)

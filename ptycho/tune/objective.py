@@ -29,6 +29,7 @@ _BLOCKS = 14
 _MOST_CENTRES = 2000
 _MOST_COUNTS = 1 << 24
 _SCAN = ("rotation_deg", "scan_scale")
+_TILT = ("tilt_y_mrad", "tilt_x_mrad")
 _ORIENTATIONS = {
     (0, False): "as given",
     (180, False): "scan turned by 180°",
@@ -47,7 +48,8 @@ class Objective:
 
     Names: every number of `Optics` and of `Settings` (defocus_A, semiangle_mrad, slice_A, ...), pixel_mrad, rotation_deg (by
     which the positions are turned from +x towards +y about their mean) and scan_scale (by which they are multiplied).
-    A diverged reconstruction costs inf. Held-out patterns are judged where the settings hold some out.
+    tilt_y_mrad and tilt_x_mrad are the tilt of the specimen. A diverged reconstruction costs inf. Where the settings hold
+    patterns out, the loss is that of these alone.
     """
 
     patterns: Patterns
@@ -75,16 +77,20 @@ class Objective:
         return (math.inf, 0.0) if result is None else (self._loss(result), _skewness(result))
 
     def _loss(self, result: Result) -> float:
-        return float((result.loss if result.validation is None else result.validation)[-1]) * len(self.patterns.counts)
+        if result.validation is None:
+            return float(result.loss[-1]) * len(result.training)
+        return float(result.validation[-1]) * (len(self.patterns.counts) - len(result.training))
 
     def _with(self, values: dict[str, float]) -> tuple[Patterns, Optics, Settings]:
         optics, settings = _numbers(self.optics), _numbers(self.settings)
-        known = {*optics, *settings, *_SCAN, "pixel_mrad"}
+        known = {*optics, *settings, *_SCAN, *_TILT, "pixel_mrad"}
         if not known.issuperset(values):
             raise ValueError(
                 f"{', '.join(sorted(set(values) - known))} cannot be tuned; expected names out of {', '.join(sorted(known))}."
             )
         changed: dict[str, Any] = {k: v for k, v in values.items() if k in settings}
+        tilt = zip(_TILT, self.settings.tilt_mrad, strict=True)
+        changed["tilt_mrad"] = tuple(values.get(name, stated) for name, stated in tilt)
         frame = values.get("scan_scale", 1.0) * frame_matrix(values.get("rotation_deg", 0.0), False)
         pixel = values.get("pixel_mrad", self.patterns.pixel_mrad)
         return (
@@ -101,13 +107,16 @@ def objective(
     *,
     subset: int = 256,
     iterations: int = 3,
+    held_out: float = 0.0,
     seed: int = 0,
     xp: Any = np,
 ) -> Objective:
     """The cost of calibration values, for `tune`, on `subset` neighbouring patterns where the specimen is.
 
     settings: of the reconstruction; its iterations are replaced, probe and positions are held fixed and the likelihood is
-        Poisson's, so that nothing but the object answers a wrong value. seed: of the reconstruction.
+        Poisson's, so that nothing but the object answers a wrong value. held_out: share of the subset that is judged
+        instead of fitted; for numbers that let the object fit more or less freely (a prior, thin slices), at the price of
+        less to judge by. seed: of the reconstruction.
     Raises ValueError when subset or iterations are less than the eight patterns and two iterations that make sense.
     """
     if subset < 8 or iterations < 2:
@@ -119,7 +128,8 @@ def objective(
     part = replace(part, positions_A=part.positions_A - part.positions_A.mean(0))
     settings = settings or Settings()
     fixed: dict[str, Any] = {f.name: None for f in fields(settings) if f.name.startswith("update_")}
-    short = replace(settings, iterations=iterations, tolerance=0.0, likelihood="poisson", **fixed)
+    fixed |= {"iterations": iterations, "tolerance": 0.0, "likelihood": "poisson", "held_out": held_out}
+    short = replace(settings, **fixed)
     return Objective(part, optics, short, seed, xp)
 
 

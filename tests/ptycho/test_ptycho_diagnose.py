@@ -16,10 +16,10 @@ from ptycho.diagnose import (
     diagnose,
     evidence,
     expected_loss,
-    multislice_intensity,
     poisson_loss,
 )
 from ptycho.grid import pixel_A
+from ptycho.model import modelled_intensity
 
 N, PIXEL_MRAD, STEP_A, SIDE = 40, 2.5, 0.9, 20
 OPTICS = ptycho.Optics(80e3, 25.0, 150.0)
@@ -42,20 +42,36 @@ def truth(electrons: float, slices: int = 1, optics: ptycho.Optics = OPTICS) -> 
         y, x = radius * np.sin(angle), radius * np.cos(angle)
         phase[i % slices] += 0.25 * np.exp(-((axis[:, None] - y) ** 2 + (axis[None] - x) ** 2) / (2 * 0.5**2))
     probe = np.sqrt(electrons) * optics.probe((N, N), (PIXEL_A, PIXEL_A))
+    object_ = np.exp(1j * phase).astype(np.complex64)
+    gap_A = 8.0 if slices > 1 else 0.0
     return ptycho.Result(
-        np.exp(1j * phase).astype(np.complex64),
-        probe[None].astype(np.complex64),
-        positions_A(),
-        np.array([3.0, 2.0, 1.99]),
-        np.zeros(3),
-        np.zeros(3),
-        PIXEL_A,
-        8.0 if slices > 1 else 0.0,
+        object=object_,
+        probe=probe[None].astype(np.complex64),
+        positions_A=positions_A(),
+        loss=np.array([3.0, 2.0, 1.99]),
+        cpu_s=np.zeros(3),
+        wall_s=np.zeros(3),
+        pixel_A=PIXEL_A,
+        slice_A=gap_A,
+        validation=None,
+        gaps_A=np.full(slices - 1, gap_A),
+        tilts_mrad=np.zeros((1, 2)),
+        scales=None,
+        backgrounds=None,
+        object_states=object_[None],
+        variations=None,
+        coefficients=None,
+        training=np.arange(SIDE**2),
+        offset=0.25 * electrons / (np.pi * (OPTICS.semiangle_mrad / PIXEL_MRAD) ** 2),
     )
 
 
+def with_object(result: ptycho.Result, object_: np.ndarray) -> ptycho.Result:
+    return replace(result, object=object_, object_states=object_[None])
+
+
 def measure(result: ptycho.Result, rng: np.random.Generator, gain: int = 1) -> ptycho.Patterns:
-    intensity = multislice_intensity(OPTICS)(result, np.arange(SIDE**2))
+    intensity = modelled_intensity(result, np.arange(SIDE**2), OPTICS.wavelength_A)
     counts = gain * rng.poisson(np.fft.fftshift(intensity, axes=(1, 2)))
     return ptycho.Patterns(counts.astype(np.uint16), positions_A(), PIXEL_MRAD)
 
@@ -82,19 +98,15 @@ def test_sum_and_expansion_of_the_expected_loss_meet():
     assert np.allclose(below, above, rtol=(2e-4, 1e-2))
 
 
-@pytest.mark.parametrize("slices", [1, 3])
-def test_model_and_loss_are_those_of_the_engine(rng, slices):
+def test_loss_and_offset_are_those_of_the_engine(rng):
     """The engine's loss at a given object is the same number, made by other code."""
-    result = truth(300.0, slices)
+    result = truth(300.0)
     patterns = measure(result, rng)
-    modes = np.concatenate([0.8 * result.probe, 0.6 * np.roll(result.probe, 2, axis=-1)])
-    settings = ptycho.Settings(slices=slices, slice_A=8.0, iterations=1, offset=0.0)
-    engine = ptycho.reconstruct(patterns, OPTICS, settings, rng=rng, probe=modes, object_=result.object, xp=np)
-    scaled = replace(engine, probe=modes * np.linalg.norm(engine.probe) / np.linalg.norm(modes))
-    intensity = multislice_intensity(OPTICS)(replace(scaled, object=result.object), np.arange(SIDE**2))
-    counts = np.fft.ifftshift(patterns.counts, axes=(1, 2))
-    mine = poisson_loss(counts, intensity.astype(np.float64), 0.0).sum((1, 2)).mean()
-    assert mine == pytest.approx(engine.loss[0], rel=1e-4)
+    settings = ptycho.Settings(iterations=1)
+    engine = ptycho.reconstruct(patterns, OPTICS, settings, rng=rng, probe=result.probe, object_=result.object)
+    start = with_object(engine, result.object)
+    found = evidence(start, patterns, OPTICS, sample=SIDE**2).fit
+    assert found is not None and found.loss == pytest.approx(engine.loss[0], rel=1e-4)
 
 
 @pytest.mark.parametrize("electrons", [200.0, 2000.0])
@@ -158,6 +170,7 @@ def test_gain_and_background_are_no_electron_counts(rng):
     patterns = measure(result, rng, gain=3)
     scaled = replace(result, probe=np.sqrt(np.float32(3)) * result.probe)
     assert severe(evidence(scaled, patterns, OPTICS)) == {"not_poisson"}
+    assert not diagnose(evidence(scaled, patterns, OPTICS, counted=False))
     patterns = measure(result, rng)
     raised = replace(patterns, counts=patterns.counts + rng.poisson(0.3, patterns.counts.shape).astype(np.uint16))
     assert {"not_poisson", "mean_pattern", "probe_power"} <= severe(evidence(result, raised, OPTICS))
@@ -168,9 +181,23 @@ def test_fitted_noise_is_told_from_structure(rng):
     patterns = measure(result, rng)
     settings = ptycho.Settings(iterations=20, prior_rad2_A2=None)
     fitted = ptycho.reconstruct(patterns, OPTICS, settings, rng=rng)
-    assert "noise_fitted" in codes(evidence(fitted, patterns, OPTICS, settings))
+    assert "noise_fitted" in codes(evidence(fitted, patterns, OPTICS))
     noise = np.exp(0.2j * rng.normal(size=result.object.shape)).astype(np.complex64)
-    assert severe(evidence(replace(result, object=result.object * noise), patterns, OPTICS)) == {"worse_than_empty"}
+    assert severe(evidence(with_object(result, result.object * noise), patterns, OPTICS)) == {"worse_than_empty"}
+
+
+def test_doses_and_backgrounds_of_the_patterns_are_no_structure(rng):
+    result = truth(1500.0)
+    drifting = replace(
+        result,
+        scales=1 + 0.3 * np.sin(np.arange(SIDE**2) / 40),
+        backgrounds=np.linspace(0.1, 0.4, SIDE**2),
+    )
+    vacuum = with_object(drifting, np.ones_like(result.object))
+    for true, visible in ((drifting, True), (vacuum, False)):
+        found = evidence(true, measure(true, rng), OPTICS).fit
+        assert found is not None and abs(found.loss - found.expected) < 4 * found.sigma
+        assert (found.structure > 6 * found.structure_sigma) == visible
 
 
 def loss_trace(*values: float) -> Evidence:

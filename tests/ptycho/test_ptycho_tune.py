@@ -9,7 +9,6 @@ import pytest
 
 import ptycho
 from ptycho.calibrate import frame_matrix
-from ptycho.diagnose import multislice_intensity
 from ptycho.grid import pixel_A
 from ptycho.tune import Parameter, alternatives, objective, specimen_patterns, tune
 
@@ -34,18 +33,15 @@ def measured() -> ptycho.Patterns:
     for radius, angle in zip(4.0 * np.sqrt(rng.random(40)), rng.uniform(0, 2 * np.pi, 40), strict=True):
         y, x = 2 + radius * np.sin(angle), 1.5 + radius * np.cos(angle)
         phase += 0.25 * np.exp(-((axis[:, None] - y) ** 2 + (axis[None] - x) ** 2) / (2 * 0.5**2))
-    probe = np.sqrt(400.0) * OPTICS.probe((N, N), (PIXEL_A, PIXEL_A))[None]
-    true = ptycho.Result(
-        np.exp(1j * phase)[None].astype(np.complex64),
-        probe.astype(np.complex64),
-        grid_A() @ frame_matrix(ROTATION_DEG, False).T,
-        *(np.zeros(1) for _ in range(3)),
-        pixel_A=PIXEL_A,
-        slice_A=0.0,
-    )
-    intensity = multislice_intensity(OPTICS)(true, np.arange(SIDE**2))
-    counts = rng.poisson(np.fft.fftshift(intensity, axes=(1, 2))).astype(np.uint16)
-    return ptycho.Patterns(counts, grid_A(), PIXEL_MRAD)
+    probe = np.sqrt(400.0) * OPTICS.probe((N, N), (PIXEL_A, PIXEL_A))
+    k = np.fft.fftfreq(N)
+    counts = []
+    for y, x in grid_A() @ frame_matrix(ROTATION_DEG, False).T / PIXEL_A:
+        top, left = round(y) + size // 2 - N // 2, round(x) + size // 2 - N // 2
+        ramp = np.exp(-2j * np.pi * ((y - round(y)) * k[:, None] + (x - round(x)) * k[None]))
+        wave = np.fft.ifft2(np.fft.fft2(probe) * ramp) * np.exp(1j * phase[top : top + N, left : left + N])
+        counts.append(rng.poisson(np.abs(np.fft.fftshift(np.fft.fft2(wave, norm="ortho"))) ** 2))
+    return ptycho.Patterns(np.array(counts, np.uint16), grid_A(), PIXEL_MRAD)
 
 
 def test_a_parabola_gives_its_minimum_and_its_width():
@@ -167,8 +163,17 @@ def test_names_reach_patterns_optics_and_settings(measured):
     evaluate = objective(measured, OPTICS, ptycho.Settings(slices=2, slice_A=4.0), subset=60, iterations=2)
     given = evaluate({})
     assert evaluate({"rotation_deg": 0.0, "scan_scale": 1.0, "defocus_A": 150.0, "slice_A": 4.0}) == given
-    for name, value in (("scan_scale", 1.1), ("slice_A", 30.0), ("semiangle_mrad", 20.0), ("pixel_mrad", 2.2)):
+    for name, value in (
+        ("scan_scale", 1.1),
+        ("slice_A", 30.0),
+        ("semiangle_mrad", 20.0),
+        ("pixel_mrad", 2.2),
+        ("tilt_x_mrad", 80.0),
+        ("c12_A", 30.0),
+    ):
         assert evaluate({name: value}) != given
+    judged = objective(measured, OPTICS, subset=60, iterations=2, held_out=0.25)
+    assert 0.15 * given < judged({}) < 0.35 * given
     with pytest.raises(ValueError, match="magic cannot be tuned"):
         evaluate({"magic": 1.0})
     with pytest.raises(ValueError, match="subset"):
