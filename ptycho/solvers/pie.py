@@ -9,7 +9,8 @@ and the change of ψ, carried back through free space, is the χ of the slice be
 probe. a = 1 is ePIE, less is rPIE (Maiden, Johnson and Li, doi:10.1364/OPTICA.4.000736); several slices are 3PIE (Maiden,
 Humphry and Rodenburg, doi:10.1364/JOSAA.29.001606), where each of S slices here takes 1 / S of its change: all of them are asked
 for nearly the same one. In a batch of several patterns numerators and denominators add up. A phase object takes from each change
-the part that turns its phase. Steps shrink as 1 / k with the number k of patterns that saw a place, so that the noise of the patterns averages out.
+the part that turns its phase. Steps shrink as 1 / k with the number k of patterns that saw a place, so that the noise of the
+patterns averages out.
 
 Standard shapes: object (state, slice, Y, X), waves (pattern, mode, y, x).
 """

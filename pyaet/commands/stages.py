@@ -60,21 +60,25 @@ def ptycho(
 def _one_tilt(
     tilt: TiltFile, settings: Ptychography, given: Context, out: Path, picture: Path | None, json: bool
 ) -> None:
+    from json import loads
+
+    from pyaet.artifacts import attribute, reading_h5
     from pyaet.memory import resident_bytes
     from pyaet.stages.calibration import calibrated
     from pyaet.stages.tilt import TiltTask, reconstruct_tilt, tilt_key
 
-    limit = resident_bytes(1)
-    (found,) = calibrated([tilt], settings, 1, limit)
-    key = tilt_key(tilt, settings, given.seed, calibration=found)
+    (calibration,) = calibrated([tilt], settings, 1)
+    key = tilt_key(tilt, settings, given.seed, calibration=calibration)
     task = TiltTask(
         tilt, out, settings, given.device, given.workers, given.seed, key,
-        calibration=found, resident_bytes=limit, picture=picture, picture_at_end=True,
+        calibration=calibration, resident_bytes=resident_bytes(1), picture=picture, picture_at_end=True,
     )  # fmt: skip
     with given.console.task("ptychography", "loss") as progress:
         numbers = reconstruct_tilt(task, progress)
-    said = {} if found is None else {finding.code: finding.sentence for finding in found.findings}
-    tell({**numbers, "findings": said, "out": str(out)}, json)
+    with reading_h5(out) as file:
+        found = loads(attribute(file, "findings"))
+    said = {"findings": found} if json else {f"finding {i}": one["sentence"] for i, one in enumerate(found, start=1)}
+    tell({**numbers, **said, "out": str(out)}, json)
 
 
 def _series(

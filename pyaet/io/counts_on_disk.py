@@ -2,7 +2,7 @@
 
 A data set that lies in one piece is mapped into memory. Of a compressed one whole blocks of its chunks are read, and the last
 ones kept, so that a pass through the scan decompresses every block once. Either way the patterns are one stack (n, ky, kx) in
-row-major scan order, indexed as a NumPy array is: by a slice or by whole numbers.
+row-major scan order, indexed as a NumPy array is; the first index says what is read.
 """
 
 from __future__ import annotations
@@ -49,10 +49,17 @@ class BlockReader:
     def block_bytes(self) -> int:
         return math.prod(self._block) * math.prod(self.shape[1:]) * self.dtype.itemsize
 
-    def __getitem__(self, rows: Any) -> np.ndarray:
+    def __getitem__(self, index: Any) -> np.ndarray:
+        rows, *pixels = index if isinstance(index, tuple) else (index,)
         ids = np.arange(len(self))[rows]
         if ids.ndim == 0:
-            return self[ids[None]][0]
+            return self._rows(ids[None])[0][tuple(pixels)]
+        return self._rows(ids)[(slice(None), *pixels)]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self[:].astype(dtype or self.dtype, copy=False)
+
+    def _rows(self, ids: np.ndarray) -> np.ndarray:
         (y, x), (by, bx) = np.divmod(ids, self._dataset.shape[1]), self._block
         across = -(-self._dataset.shape[1] // bx)
         blocks = (y // by) * across + x // bx

@@ -17,6 +17,7 @@ import numpy as np
 import ptycho
 from pyaet.io.errors import told_of
 from pyaet.io.fourdstem import TiltFile, opened_counts, positions_A
+from pyaet.memory import resident_bytes
 from pyaet.plan import Ptychography
 from pyaet.processes import in_processes
 
@@ -75,13 +76,12 @@ def made_common(found: Sequence[Calibration], tilts: Sequence[TiltFile]) -> list
     return out
 
 
-def calibrated(
-    tilts: Sequence[TiltFile], settings: Ptychography, workers: int, resident_bytes: int | None
-) -> list[Calibration | None]:
+def calibrated(tilts: Sequence[TiltFile], settings: Ptychography, workers: int) -> list[Calibration | None]:
     """The calibration of each tilt as it is to be used, None for all where none is asked for."""
     if settings.calibrate == "off":
         return [None] * len(tilts)
-    tasks = [CalibrationTask(tilt, resident_bytes) for tilt in tilts]
+    limit = resident_bytes(min(workers, len(tilts)))
+    tasks = [CalibrationTask(tilt, limit) for tilt in tilts]
     found = dict(in_processes(calibrate_tilt, tasks, workers))
     in_order = [found[i] for i in range(len(tilts))]
     if settings.calibrate == "report":

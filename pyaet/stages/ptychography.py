@@ -87,7 +87,7 @@ def _tasks(tilts: Sequence[TiltFile], folder: Path, settings: Ptychography, cont
     single = context.device == "cuda" or len(tilts) == 1
     at_once = 1 if single else min(context.workers, len(tilts))
     limit = resident_bytes(at_once)
-    found = calibrated(tilts, settings, at_once if single else context.workers, limit)
+    found = calibrated(tilts, settings, context.workers)
     tasks = [
         TiltTask(
             tilt,

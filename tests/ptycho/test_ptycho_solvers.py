@@ -68,7 +68,7 @@ def test_the_object_is_found(rng, solver, slices):
 
 @pytest.mark.parametrize("solver", sorted(SETTINGS))
 def test_every_part_of_the_model_composes(rng, solver):
-    counts, phase = simulated(rng, 2)
+    counts, _ = simulated(rng, 2)
     parts = {"slices": 2, "slice_A": 20.0, "probe_modes": 2, "object_states": 2, "probe_variations": 1, "held_out": 0.1}
     drift = np.linspace(0.95, 1.05, len(counts))
     short = {"iterations": 4, "update_probe": 1, "update_positions": 2, "object_type": "complex", "scales": drift}

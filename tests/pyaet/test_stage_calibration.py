@@ -113,4 +113,4 @@ def test_a_wrong_frame_and_a_hot_pixel_are_put_right_or_told(make_tilt: Callable
 
 def test_calibration_can_be_left_out(tilt_series: Path) -> None:
     tilts = [inspect_tilt(p) for p in tilt_series.glob("t_*.h5")]
-    assert calibrated(tilts, Ptychography(calibrate="off"), 1, None) == [None] * 5
+    assert calibrated(tilts, Ptychography(calibrate="off"), 1) == [None] * 5

@@ -14,7 +14,7 @@ from pyaet.checkpoints import checkpoint_of, finished_tilts
 from pyaet.io.fourdstem import inspect_tilt, opened_counts, read_counts, write_tilt
 from pyaet.plan import Ptychography
 from pyaet.simulate.fourdstem import Recording, simulate_tilt
-from pyaet.stages.calibration import optics_of
+from pyaet.stages.calibration import CalibrationTask, calibrate_tilt, optics_of
 from pyaet.stages.tilt import TiltTask, reconstruct_tilt, tilt_key
 
 RECORDING = Recording(scan_shape=(14, 12), window_A=12.0, dose_e_per_A2=1e5, phonons=1, slice_A=4.0)
@@ -157,7 +157,9 @@ def test_patterns_on_disk_are_those_in_memory(tilt: Path, tmp_path: Path, kind: 
         assert isinstance(counts, np.memmap) == (kind == "contiguous")
         assert (counts.shape, counts.dtype, len(counts)) == (known.shape, known.dtype, len(known))
         shuffled = np.random.default_rng(0).permutation(len(known))[:40]
-        for rows in (slice(None), slice(7, 31), slice(3, 3), np.sort(shuffled), shuffled, 5):
+        some = np.isin(np.arange(len(known)), shuffled)
+        part = slice(7, 31), slice(3, 20), slice(None, None, 2)
+        for rows in (slice(None), slice(7, 31), slice(3, 3), np.sort(shuffled), shuffled, some, 5, part, (5, 3)):
             np.testing.assert_array_equal(counts[rows], known[rows])
 
 
@@ -175,9 +177,12 @@ def test_few_blocks_are_held_whatever_is_asked_for(tilt: Path, tmp_path: Path) -
 def test_a_tilt_that_stays_on_disk_gives_the_same_bits(tilt: Path, tmp_path: Path, kind: str) -> None:
     path = stored(tilt, tmp_path / "t.h5", kind)
     settings = Ptychography(iterations=2, solver="lsqml", batch_size=50)
+    found = [calibrate_tilt(CalibrationTask(inspect_tilt(path), limit)) for limit in (None, 0)]
+    assert found[0].findings == found[1].findings
+    np.testing.assert_array_equal(found[0].centres_px, found[1].centres_px)
     in_memory, on_disk = (
-        task_for(path, tmp_path / name, settings, resident_bytes=limit)
-        for name, limit in (("memory.h5", None), ("disk.h5", 0))
+        task_for(path, tmp_path / name, settings, resident_bytes=limit, calibration=one)
+        for name, limit, one in (("memory.h5", None, found[0]), ("disk.h5", 0, found[1]))
     )
     reconstruct_tilt(in_memory)
     reconstruct_tilt(on_disk)
