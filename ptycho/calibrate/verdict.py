@@ -14,6 +14,7 @@ import numpy as np
 from ptycho.calibrate.descan import Descan
 from ptycho.calibrate.disk import Disk
 from ptycho.calibrate.dose import Dose
+from ptycho.calibrate.overlap import Illumination
 from ptycho.calibrate.parallax import Parallax, opposite
 from ptycho.findings import Finding
 from ptycho.optics import Optics
@@ -138,7 +139,7 @@ def illumination(parallax: Parallax, optics: Optics, findings: list[Finding]) ->
         at.rotation_deg, parallax.rotation_sigma_deg, at.transposed, parallax.handed_sigmas, findings
     )
     depth = optics.wavelength_A / (optics.semiangle_mrad * 1e-3) ** 2
-    _astigmatism(parallax, depth, findings)
+    _astigmatism(at, parallax.astigmatism_sigma_A, optics, depth, findings)
     return _defocus(at.defocus_A, parallax.defocus_sigma_A, stated, depth, findings), turn, transposed
 
 
@@ -160,15 +161,15 @@ def _side(defocus_A: float) -> str:
     return "downstream" if defocus_A >= 0 else "upstream"
 
 
-def _astigmatism(parallax: Parallax, depth_A: float, findings: list[Finding]) -> None:
-    at = parallax.illumination
-    size = float(np.hypot(*at.astigmatism_A))
+def _astigmatism(at: Illumination, sigma: float, optics: Optics, depth_A: float, findings: list[Finding]) -> None:
+    found, azimuth = at.astigmatism_A, math.radians(2 * optics.phi12_deg)
+    stated = optics.c12_A * math.cos(azimuth), -optics.c12_A * math.sin(azimuth)
     floor = max(ASTIGMATISM_FLOOR * abs(at.defocus_A), ASTIGMATISM_FLOOR_DEPTHS * depth_A)
-    if size <= max(SIGMAS * parallax.astigmatism_sigma_A, floor):
+    if math.dist(found, stated) <= max(SIGMAS * sigma, floor):
         return
-    axis = np.degrees(0.5 * np.arctan2(at.astigmatism_A[1], -at.astigmatism_A[0])) % 180
+    size, axis = math.hypot(*found), math.degrees(0.5 * math.atan2(-found[1], found[0]))
     sentence = (
-        f"the illumination has {measured(size, parallax.astigmatism_sigma_A)} Å of twofold astigmatism, the larger defocus along "
-        f"{axis:.0f}° from +x towards +y of the detector. Nothing was done: refine the probe."
+        f"the patterns say that the illumination has a twofold astigmatism c12_A of {measured(size, sigma)} Å at phi12_deg = "
+        f"{axis:.0f}, stated are {optics.c12_A:g} Å at {optics.phi12_deg:g}. Nothing was done: state it or refine the probe."
     )
     findings.append(Finding("astigmatism", sentence))
