@@ -22,7 +22,7 @@ from ptycho.settings import REFINED, Settings
 from ptycho.solvers.protocol import Solver
 
 _DIVERGED = 1.5
-_STEP = "step/"
+_STEP, _SIGMA = "step/", "sigma/"
 _NOISE_SETTLED = 3
 """Iteration (0-based) from which the damping of the noise in the object no longer changes."""
 
@@ -132,6 +132,8 @@ class Run:
             given_px=self.given_px,
             noise=np.nan if self.noise is None else self.noise,
             **{_STEP + name: step for name, step in self.steps.items()},
+            **{_SIGMA + name: sigma for name, sigma in self.sigma.items()},
+            **({} if self.position_sigma_px is None else {"position_sigma_px": self.position_sigma_px}),
             losses=self.losses,
             validations=self.validations,
             seconds=self.seconds,
@@ -141,7 +143,10 @@ class Run:
         """Go on behind the last iteration of a checkpoint."""
         self.state, solver = checkpoint.unpack(self.state, held)
         self.seed, self.given_px = int(held["seed"]), np.asarray(held["given_px"])
-        self.steps = {n.removeprefix(_STEP): float(held[n]) for n in held if n.startswith(_STEP)}
+        self.steps, self.sigma = (
+            {n.removeprefix(kind): float(held[n]) for n in held if n.startswith(kind)} for kind in (_STEP, _SIGMA)
+        )
+        self.position_sigma_px = np.asarray(held["position_sigma_px"]) if "position_sigma_px" in held else None
         self.noise = None if np.isnan(held["noise"]) else float(held["noise"])
         self.losses = np.asarray(held["losses"]).tolist()
         self.validations = np.asarray(held["validations"]).tolist()

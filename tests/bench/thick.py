@@ -117,11 +117,10 @@ class Data:
     dose: str
     patterns: ptycho.Patterns
 
-    def held_out(self, out: bool) -> ptycho.Patterns:
-        """The patterns held out, or all others."""
-        picked = np.random.default_rng(3).random(len(self.patterns.counts)) < HELD_OUT
-        which = picked == out
-        return ptycho.Patterns(self.patterns.counts[which], self.patterns.positions_A[which], self.patterns.pixel_mrad)
+    def without(self, training: np.ndarray) -> ptycho.Patterns:
+        """The patterns that were not fitted."""
+        held = np.setdiff1d(np.arange(len(self.patterns.counts)), training)
+        return ptycho.Patterns(self.patterns.counts[held], self.patterns.positions_A[held], self.patterns.pixel_mrad)
 
     @property
     def pixel_A(self) -> float:
@@ -178,9 +177,9 @@ def loss_of(patterns: ptycho.Patterns, given: dict[str, Any], object_: np.ndarra
 
 def reconstructed(data: Data, slices: int, iterations: int) -> Row:
     given: dict[str, Any] = {"slices": slices, "slice_A": data.specimen.depth_A / slices if slices > 1 else None}
-    used, held = data.held_out(False), data.held_out(True)
-    settings = ptycho.Settings(**given, iterations=iterations)
-    result = ptycho.reconstruct(used, OPTICS, settings, rng=np.random.default_rng(0))
+    settings = ptycho.Settings(**given, iterations=iterations, held_out=HELD_OUT)
+    result = ptycho.reconstruct(data.patterns, OPTICS, settings, rng=np.random.default_rng(0))
+    held = data.without(result.training)
     truth = data.truth(slices)
     stack = np.stack([unwrapped(transmission) for transmission in result.object])
     side_A, pixel_A = data.specimen.side_A, data.pixel_A

@@ -56,7 +56,8 @@ def expected(
 
 def run(counts: np.ndarray, *, optics: ptycho.Optics = OPTICS, positions_A: np.ndarray = POSITIONS_A, **settings):
     patterns = ptycho.Patterns(counts, positions_A, PIXEL_MRAD)
-    return ptycho.reconstruct(patterns, optics, ptycho.Settings(**settings), rng=np.random.default_rng(1))
+    given = {name: settings.pop(name) for name in ("watch", "resume") if name in settings}
+    return ptycho.reconstruct(patterns, optics, ptycho.Settings(**settings), rng=np.random.default_rng(1), **given)
 
 
 def draw(rng: np.random.Generator, mean: np.ndarray) -> np.ndarray:
@@ -219,6 +220,17 @@ def test_a_resumed_run_ends_as_if_it_had_never_stopped(rng):
     other = dict(kept[0], object=kept[0]["object"][..., :-2])
     with pytest.raises(ValueError, match="belongs to other patterns"):
         ptycho.reconstruct(patterns, OPTICS, ptycho.Settings(update_probe=1, **settings), rng=rng, resume=other)
+
+
+def test_a_resumed_run_still_states_the_errors_of_an_earlier_refinement(rng):
+    counts = draw(rng, expected(atoms(rng)))
+    kept: list[dict[str, np.ndarray]] = []
+    settings = {"iterations": 3, "update_positions": 0, "update_defocus": 0, "refine_every": 4}
+    whole = run(counts, **settings, watch=lambda i: kept.append(i.checkpoint()))
+    again = run(counts, **settings, resume=kept[1])
+    assert np.isfinite(whole.position_sigma_A).all()
+    assert np.array_equal(whole.position_sigma_A, again.position_sigma_A)
+    assert again.sigma == whole.sigma and set(again.sigma) == {"defocus"}
 
 
 def test_counts_that_stay_in_a_file_give_the_same_result(rng, tmp_path):

@@ -134,7 +134,6 @@ def test_wrong_questions_are_refused(monkeypatch):
 
 
 def test_optuna_ends_with_the_same_quadratic_model():
-    pytest.importorskip("optuna")
     found = tune(
         lambda v: 0.5 * ((v["a"] - 0.3) / 0.05) ** 2, [Parameter("a", -1, -2, 2, 0.01)], method="optuna", budget=60
     )
