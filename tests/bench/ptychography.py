@@ -6,17 +6,18 @@
 The second form takes the published problem: 208 × 208 positions, patterns of 152 × 152, five slices, LSQ-ML, and one slice
 beside it; a smaller --side makes it fit a CPU. Counts are Poisson draws of the empty beam, some hundred of them used over
 and over: their values do not change the amount of work. Costs are medians over the iterations after the first, processor
-seconds on the CPU and synchronised wall seconds on a GPU. A cost that grows exactly with the work has ratio 1.
+seconds on the CPU and synchronised wall seconds on a GPU. A cost that is linear in the number of positions, of pixels per
+pattern or of slices has the ratio 1. The first form writes results/ptychography_scaling.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ SEMIANGLE_MRAD, REACH_MRAD, STEP_A, ELECTRONS = 30.0, 60.0, 0.5, 4e3
 OPTICS = ptycho.Optics(80e3, SEMIANGLE_MRAD, 180.0)
 POSITIONS, SIZES, SLICES = (24, 34, 48), (64, 96, 128, 192), (1, 2, 4, 8)
 DRAWS = 256
+RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def patterns(side: int, pixels: int) -> ptycho.Patterns:
@@ -74,21 +76,18 @@ def clock(device: str) -> tuple[Any, Callable[[], float]]:
     return cupy, now
 
 
-def transforms(slices: int) -> int:
-    """Two-dimensional transforms per position and iteration, forward and back."""
-    return 2 * (2 * slices - 1)
-
-
 def floor_bytes(data: ptycho.Patterns, slices: int) -> int:
     """Bytes that all positions move at least in one iteration."""
     n = data.detector_shape[0]
     return len(data.counts) * bytes_per_position(n, slices, 1, data.counts.itemsize, to_probe=False)
 
 
-def series(title: str, solver: str, each: list[tuple[str, int, int, int, float]]) -> list[str]:
-    """Rows of one scaling: label, side, pixels, slices, units of work."""
+def series(title: str, solver: str, each: list[tuple[int, int, int]]) -> list[str]:
+    """Rows of one scaling: positions and pixels along a side, slices."""
     rows, first = [], 0.0
-    for label, side, pixels, slices, work in each:
+    for side, pixels, slices in each:
+        work = side**2 * pixels**2 * slices
+        label = {"positions": f"{side}²", "pixels": f"{pixels}²", "slices": f"{slices}"}[title]
         data = patterns(side, pixels)
         seconds = seconds_per_iteration(data, solver, slices)
         first = first or seconds / work
@@ -99,12 +98,16 @@ def series(title: str, solver: str, each: list[tuple[str, int, int, int, float]]
 
 
 def scaling() -> None:
-    print("| against | solver | value | s per iteration | per unit of work, of the first | floor GB/s |")
-    print("|---|---|---|---|---|---|")
+    lines = ["One thread, median of three iterations.", ""]
+    lines += ["| against | solver | value | s per iteration | per unit of work, of the first | floor GB/s |"]
+    lines += ["|---|---|---|---|---|---|"]
+    print("\n".join(lines))
     for solver in ("gradient", "lsqml"):
-        series("positions", solver, [(f"{n}²", n, 96, 1, n**2) for n in POSITIONS])
-        series("pattern pixels, n² log n", solver, [(f"{n}²", 24, n, 1, n**2 * math.log(n)) for n in SIZES])
-        series("slices, transforms", solver, [(str(s), 20, 96, s, transforms(s)) for s in SLICES])
+        lines += series("positions", solver, [(n, 96, 1) for n in POSITIONS])
+        lines += series("pixels", solver, [(24, n, 1) for n in SIZES])
+        lines += series("slices", solver, [(20, 96, s) for s in SLICES])
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "ptychography_scaling.md").write_text("\n".join(lines) + "\n")
 
 
 def paper(side: int, device: str, iterations: int, bandwidth_GB_s: float) -> None:

@@ -102,11 +102,22 @@ def with_defocus(tilt: Path, factor: float, work: Path) -> Path:
     return copy
 
 
+def takes_part(program: Program, case: Case) -> bool:
+    return case.slices in program.options and (case.defocus == 1 or program.probe_options is not None)
+
+
+def processor() -> str:
+    """Name of the processor, as far as the system tells."""
+    cpuinfo = Path("/proc/cpuinfo")
+    told = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    return next((line.split(":")[1].strip() for line in told if line.startswith("model name")), platform.machine())
+
+
 def run(program: Program, case: Case, options: argparse.Namespace) -> Path | None:
     """Result file of one program in one case, None where it does not take part or fails."""
-    wrong = case.defocus != 1
-    if case.slices not in program.options or (wrong and program.probe_options is None):
+    if not takes_part(program, case):
         return None
+    wrong = case.defocus != 1
     tag = program.name.replace("*", "").replace(" ", "-")
     out = options.work / "runs" / f"{tag}_{case.name}.npz"
     if out.exists() and not options.again:
@@ -241,7 +252,8 @@ def figure(found: dict[Case, list[Scored]], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    shown, axes = plt.subplots(2, 2, figsize=(9, 6.5), sharex="col", sharey=True, layout="constrained")
+    shown, axes = plt.subplots(2, 2, figsize=(9, 7), sharex=True, sharey=True, layout="constrained")
+    labels: dict[str, Any] = {}
     for case, runs in found.items():
         if case.defocus != 1:
             continue
@@ -249,16 +261,17 @@ def figure(found: dict[Case, list[Scored]], path: Path) -> None:
         for run in runs:
             own = "ptycho" in run.name
             i = next(i for i, p in enumerate(PROGRAMS) if p.name == run.name)
-            ax.plot(run.cpu_s, 1 - run.correlation, "o-" if own else ".--", color=f"C{i}", lw=2 if own else 1, ms=4,
-                    label=run.name.replace("*", ""))  # fmt: skip
+            style = {"color": f"C{i}", "lw": 2 if own else 1, "ms": 4}
+            (line,) = ax.plot(run.cpu_s, 1 - run.correlation, "o-" if own else ".--", **style)
+            labels[run.name.replace("*", "")] = line
         slices = "1 slice" if case.slices == 1 else f"{case.slices} slices"
         ax.set(xscale="log", yscale="log", title=f"{slices}, {case.dose} e⁻/Å²")
         ax.grid(alpha=0.3, which="both")
-        ax.legend(fontsize=7, loc="upper right")
     for ax in axes[:, 0]:
         ax.set_ylabel("1 − correlation with the true phase")
     for ax in axes[1]:
         ax.set_xlabel("processor seconds of the iterations")
+    shown.legend(labels.values(), labels.keys(), loc="outside upper center", ncols=4, fontsize=8)
     shown.savefig(path, dpi=110)
 
 
@@ -276,6 +289,7 @@ def main() -> None:
     cases = [Case(dose, slices) for slices in options.slices for dose in DOSES]
     cases += [Case(dose, 1, factor) for dose in DOSES for factor in WRONG_DEFOCUS]
     found: dict[Case, list[Scored]] = {}
+    failed: list[tuple[str, str]] = []
     for case in cases:
         for program in PROGRAMS:
             if options.only and not any(word in program.name for word in options.only):
@@ -283,11 +297,16 @@ def main() -> None:
             path = run(program, case, options)
             if path is not None:
                 found.setdefault(case, []).append(scored(program.name, path, options))
-    lines = [f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, one thread", ""]
+            elif takes_part(program, case):
+                slices = f"{case.slices} slice{'s' * (case.slices > 1)}"
+                failed.append((program.name, f"{case.dose} e⁻/Å², {slices}, defocus × {case.defocus:g}"))
+    lines = [f"{processor()}, Python {platform.python_version()}, one thread", ""]
     lines += [
         "One tilt of a 20 Å silica sphere, 56 × 56 patterns of 104 × 104, known fixed probe. A peer's settings were"
     ]
     lines += ["chosen with the truth in view and its best checkpoint counts; ptycho runs its defaults.", ""]
+    lines += [f"{name} ended with an error: {case}." for name, case in failed]
+    lines += [""] if failed else []
     for slices in options.slices:
         lines += [f"### {'One slice' if slices == 1 else f'{slices} slices'}", "", *table(slices, found), ""]
     lines += ["### Probe refined from a wrong defocus, one slice", "", *probe_table(found)]
