@@ -68,10 +68,10 @@ def is_tilt_about_y(rotations: NDArray[np.float64]) -> bool:
 def subvoxel_offsets(subvoxels: tuple[int, int, int]) -> NDArray[np.float64]:
     """Centres of the equal parts of a voxel, (m, 3) as (x, y, z) in voxels, for subvoxels parts along (z, y, x).
 
-    Each factor is 1, 2 or 3; two parts lie at ±1/4, three at 0 and ±1/3. Raises ValueError for other factors.
+    Two parts lie at ±1/4, three at 0 and ±1/3. Raises ValueError for factors that are no whole numbers of at least 1.
     """
-    if len(subvoxels) != 3 or any(parts not in (1, 2, 3) for parts in subvoxels):
-        raise ValueError(f"subvoxels is {subvoxels}; expected three factors (z, y, x), each 1, 2 or 3.")
+    if len(subvoxels) != 3 or any(int(parts) != parts or parts < 1 for parts in subvoxels):
+        raise ValueError(f"subvoxels is {subvoxels}; expected three factors (z, y, x), each a whole number.")
     z, y, x = ((np.arange(parts) + 0.5) / parts - 0.5 for parts in subvoxels)
     return np.array([(xi, yi, zi) for zi, yi, xi in itertools.product(z, y, x)])
 

@@ -1,7 +1,7 @@
 """Projection when all tilts turn about y: one sparse matrix, the same for every slice along y.
 
 Voxel (z, x) is seen at x' = R00 x + R02 z, whatever its y. Its parts are shared bilinearly among pixels of tilt t. This
-makes a sparse matrix W of n·nx rows (pixels) and nz·nx columns (voxels) with at most three entries per tilt and voxel.
+makes a sparse matrix W of n·nx rows (pixels) and nz·nx columns (voxels) with two to four entries per tilt and voxel.
 With y contiguous in memory, forward is W times the array (nz·nx, ny) and the transpose is Wᵀ times the array
 (n·nx, ny): the inner loop is an axpy over y, in vector registers. W and Wᵀ are both kept by rows, so that each output
 row is written by one thread only: no atomics, and the same answer for any number of threads.
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from tomo.kernels import compiled, share_out
+from tomo.kernels_euler import Geometry
 
 CUDA_SOURCE = r"""
 extern "C" __global__ void sparse_rows(
@@ -53,11 +54,14 @@ class SparseRows:
         return SparseRows(xp.asarray(self.start), xp.asarray(self.column), xp.asarray(self.weight))
 
 
-def tables(
-    rotations: NDArray[np.float64], nx: int, nz: int, offsets: NDArray[np.float64], dtype: np.dtype[Any]
-) -> tuple[SparseRows, SparseRows]:
-    """Matrix W (n·nx, nz·nx) and its transpose, for rotations (n, 3, 3) about y and part centres (m, 3), (x, y, z)."""
-    tilts = [_tilt_entries(matrix[0], nx, nz, offsets, dtype) for matrix in rotations]
+def tables(geometry: Geometry, dtype: np.dtype[Any]) -> tuple[SparseRows, SparseRows]:
+    """Matrix W (n·nx, nz·nx) and its transpose, for a geometry whose rotations turn about y."""
+    rotations, nx, nz = geometry.rotations, geometry.image_shape[1], geometry.planes
+    z = geometry.first + np.arange(nz)
+    tilts = [
+        _tilt_entries(matrix[0], shift, nx, z, geometry.offsets, dtype)
+        for matrix, shift in zip(rotations, geometry.shifts_px[:, 0], strict=True)
+    ]
     row = np.concatenate([pixel + tilt * nx for tilt, (pixel, _, _) in enumerate(tilts)])
     column = np.concatenate([voxel for _, voxel, _ in tilts])
     weight = np.concatenate([share for _, _, share in tilts])
@@ -79,17 +83,23 @@ def multiply(matrix: SparseRows, source: Any, xp: ModuleType, threads: int) -> A
 
 
 def _tilt_entries(
-    frame: NDArray[np.float64], nx: int, nz: int, offsets: NDArray[np.float64], dtype: np.dtype[Any]
+    frame: NDArray[np.float64],
+    shift_px: float,
+    nx: int,
+    z: NDArray[np.int64],
+    offsets: NDArray[np.float64],
+    dtype: np.dtype[Any],
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[Any]]:
     """Pixel, voxel and weight of every entry of one tilt, in the order of voxels; frame is the first row of R."""
-    x, z = np.arange(nx) - nx // 2, np.arange(nz) - nz // 2
-    centre = (frame[0] * x + frame[2] * z[:, None]).ravel() + nx // 2
+    x = np.arange(nx) - nx // 2
+    centre = (frame[0] * x + frame[2] * z[:, None]).ravel() + nx // 2 + shift_px
     shifts = offsets @ frame
-    # The parts of a voxel lie within less than a pixel of each other: three neighbouring pixels see them all.
-    pixel = np.floor(centre + shifts.min()).astype(np.int32)[:, None] + np.arange(3, dtype=np.int32)
+    # All parts of a voxel are seen by the pixels from that of the first part to that behind the last.
+    seen_by = np.arange(int(np.ceil(np.ptp(shifts))) + 2, dtype=np.int32)
+    pixel = np.floor(centre + shifts.min()).astype(np.int32)[:, None] + seen_by
     distance = centre[:, None] - pixel
     weight = np.mean([np.maximum(1.0 - np.abs(distance + shift), 0.0) for shift in shifts], axis=0).astype(dtype)
-    voxel = np.broadcast_to(np.arange(nx * nz, dtype=np.int32)[:, None], pixel.shape)
+    voxel = np.broadcast_to(np.arange(nx * len(z), dtype=np.int32)[:, None], pixel.shape)
     seen = (weight > 0.0) & (pixel >= 0) & (pixel < nx)
     return pixel[seen], voxel[seen], weight[seen]
 

@@ -11,9 +11,10 @@ import pytest
 
 from tomo import Projector, rotation
 
-SUBVOXELS = [(1, 1, 1), (2, 1, 2), (2, 2, 2), (3, 2, 1)]
+SUBVOXELS = [(1, 1, 1), (2, 1, 2), (2, 2, 2), (3, 2, 1), (4, 1, 5)]
 ABOUT_Y = np.column_stack([np.zeros(5), [0.0, 33.3, 90.0, -71.2, 180.0], np.zeros(5)])
-ANY = np.array([(0.0, 0.0, 0.0), (12.0, 34.0, -5.0), (-100.0, 71.0, 44.0), (3.0, 90.0, 200.0)])
+# Near the axis and far off it: columns of voxels follow columns of pixels, or do not.
+ANY = np.array([(0.0, 0.0, 0.0), (2.0, 34.0, -1.0), (12.0, 34.0, -5.0), (-100.0, 71.0, 44.0), (3.0, 90.0, 200.0)])
 # Odd and even, cubic and not: (depth, y, x).
 SHAPES = [(8, 8, 8), (9, 7, 11), (6, 11, 8)]
 
@@ -45,6 +46,46 @@ def test_transpose_is_exact(
     assert A.T(y).dtype == A(x).dtype == dtype
     assert inner(A(x), y) == pytest.approx(inner(x, A.T(y)), rel=tolerance)
     assert A.T.T is A
+
+
+@pytest.mark.parametrize("angles", [ABOUT_Y, ANY], ids=["about y", "any"])
+def test_shifted_and_scaled_images_have_an_exact_transpose(
+    xp: ModuleType, rng: np.random.Generator, angles: np.ndarray
+) -> None:
+    given = {"shifts_px": rng.normal(0, 2, (5, 2)), "scales": rng.uniform(0.5, 2, 5)}
+    A = Projector(angles, (9, 12), depth=7, xp=xp, dtype=np.float64, **given)
+    x, y = xp.asarray(rng.random(A.domain_shape)), xp.asarray(rng.random(A.range_shape))
+    kept = y.copy()
+    assert inner(A(x), y) == pytest.approx(inner(x, A.T(y)), rel=1e-12)
+    assert (y == kept).all()
+
+
+@pytest.mark.parametrize("angles", [ABOUT_Y, ANY], ids=["about y", "any"])
+def test_a_shift_moves_the_content_towards_higher_indices(xp: ModuleType, angles: np.ndarray) -> None:
+    volume = xp.zeros((16, 16, 16))
+    volume[8, 9, 10] = 1.0
+    still = Projector(angles, (16, 16), xp=xp, dtype=np.float64)(volume)
+    whole = Projector(angles, (16, 16), xp=xp, dtype=np.float64, shifts_px=[(2, -1)] * 5, scales=[3.0] * 5)(volume)
+    assert float(xp.abs(whole - 3 * xp.roll(still, (2, -1), (1, 2))).max()) < 1e-12
+    line = xp.arange(16)
+    for shift in ((0.25, 0.0), (0.0, -0.4)):
+        moved = Projector(angles, (16, 16), xp=xp, dtype=np.float64, shifts_px=[shift] * 5)(volume)
+        for axis in (1, 2):
+            step = ((moved - still).sum(axis=3 - axis) * line).sum(axis=1)
+            np.testing.assert_allclose(step.get() if hasattr(step, "get") else step, shift[axis - 1], atol=1e-12)
+
+
+@pytest.mark.parametrize("angles", [ABOUT_Y, ANY], ids=["about y", "any"])
+def test_slabs_add_up_to_the_whole(xp: ModuleType, rng: np.random.Generator, angles: np.ndarray) -> None:
+    volume, images = xp.asarray(rng.random((9, 6, 8))), xp.asarray(rng.random((5, 6, 8)))
+    given = {"image_shape": (6, 8), "depth": 9, "xp": xp, "dtype": np.float64}
+    whole = Projector(angles, **given)
+    slabs = [(0, 4), (4, 5), (5, 9)]
+    parts = [Projector(angles, planes=planes, **given) for planes in slabs]
+    seen = sum(A(volume[a:b]) for A, (a, b) in zip(parts, slabs, strict=True))
+    assert float(xp.abs(seen - whole(volume)).max()) < 1e-12
+    smeared = xp.concatenate([A.T(images) for A in parts])
+    assert float(xp.abs(smeared - whole.T(images)).max()) < 1e-12
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -167,6 +208,9 @@ def test_stored_arrays_hold_the_same_values(rng: np.random.Generator) -> None:
         ({"depth": 0}, "depth is 0"),
         ({"threads": 0}, "threads is 0"),
         ({"dtype": np.float16}, "float32 or float64"),
+        ({"planes": (2, 5)}, "within 0 and the depth 4"),
+        ({"shifts_px": [(0, 0)]}, r"shifts_px has shape \(1, 2\); expected finite numbers of shape \(5, 2\)"),
+        ({"scales": [1, 1, 1, 1, np.nan]}, "scales holds values that are not finite"),
     ],
 )
 def test_bad_arguments_are_named(arguments: dict[str, object], message: str) -> None:

@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tomo import Projector, rotation
+from tomo import Projector
 from tomo import kernels_axis as axis
 from tomo import kernels_euler as euler
-from tomo.geometry import subvoxel_offsets
 
 # Enough of CUDA for a C++ compiler: one thread of one block at a time.
 HOST = """
@@ -41,30 +40,33 @@ extern "C" void run(int rows, int ny, const long long* start, const int* column,
                     real* out) { RUN(sparse_rows(rows, ny, start, column, weight, source, out)) }
 """
 EULER_ARGUMENTS = (
-    "int n, int ny, int nx, int nz, int parts, const real* frames, const real* offsets, const real* from, real* to"
+    "int n, int ny, int nx, int first, int parts, const real* tilts, const real* steps, const real* reach, "
+    "const real* from, real* to"
 )
 RUN_EULER = f"""
 extern "C" void run_forward({EULER_ARGUMENTS})
-{{ RUN(euler_forward(n, ny, nx, nz, parts, frames, offsets, from, to)) }}
+{{ RUN(euler_forward(n, ny, nx, first, parts, tilts, steps, reach, from, to)) }}
 extern "C" void run_transpose({EULER_ARGUMENTS})
-{{ RUN(euler_transpose(n, ny, nx, nz, parts, frames, offsets, from, to)) }}
+{{ RUN(euler_transpose(n, ny, nx, first, parts, tilts, steps, reach, from, to)) }}
 """
+EULER_TEXTS = {f"euler {n}": f"#define WINDOW {n}\n{euler.CUDA_SOURCE}" for n in euler.WINDOWS}
+TEXTS = {"axis": axis.CUDA_SOURCE} | EULER_TEXTS
 
 
-@pytest.mark.parametrize("source", [axis.CUDA_SOURCE, euler.CUDA_SOURCE], ids=["axis", "euler"])
+@pytest.mark.parametrize("name", TEXTS)
 @pytest.mark.parametrize("real", ["float", "double"])
-def test_nvcc_accepts_the_source(tmp_path: Path, source: str, real: str) -> None:
+def test_nvcc_accepts_the_source(tmp_path: Path, name: str, real: str) -> None:
     nvcc = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/bin:/usr/local/cuda/bin")
     if nvcc is None:
         pytest.skip("nvcc is not installed")
-    (tmp_path / "kernel.cu").write_text(f"typedef {real} real;\n{source}")
+    (tmp_path / "kernel.cu").write_text(f"typedef {real} real;\n{TEXTS[name]}")
     subprocess.run([nvcc, "-ptx", "-Werror", "all-warnings", "kernel.cu"], cwd=tmp_path, check=True, timeout=120)
 
 
 def test_the_axis_kernel_multiplies(tmp_path: Path, rng: np.random.Generator) -> None:
     angles = [(0, 25, 0), (0, -70, 0)]
     A = Projector(angles, (35, 9), depth=6, dtype=np.float64)
-    matrix, _ = axis.tables(rotation(angles), 9, 6, subvoxel_offsets((2, 1, 2)), np.dtype(np.float64))
+    matrix, _ = axis.tables(A.geometry, A.dtype)
     volume, out = rng.random(A.domain_shape), np.zeros((2 * 9, 35))
     library = _compiled(tmp_path, axis.CUDA_SOURCE, RUN_AXIS)
     library.set_grid(-(-len(out) // axis.CUDA_BLOCK[1]), -(-35 // axis.CUDA_BLOCK[0]), 1, *axis.CUDA_BLOCK)
@@ -73,23 +75,31 @@ def test_the_axis_kernel_multiplies(tmp_path: Path, rng: np.random.Generator) ->
     np.testing.assert_allclose(out.reshape(2, 9, 35).transpose(0, 2, 1), A(volume), rtol=1e-12)
 
 
-@pytest.mark.parametrize("subvoxels", [(1, 1, 1), (2, 2, 2)])
+@pytest.mark.parametrize("subvoxels", [(1, 1, 1), (2, 2, 2), (2, 4, 3)])
 def test_the_euler_kernels_splat_and_gather(
     tmp_path: Path, rng: np.random.Generator, subvoxels: tuple[int, int, int]
 ) -> None:
     angles = [(12.0, 34.0, -5.0), (-100.0, 71.0, 44.0), (0.0, 45.0, 0.0)]
-    A = Projector(angles, (7, 10), depth=9, subvoxels=subvoxels, dtype=np.float64)
-    frames, offsets = np.ascontiguousarray(rotation(angles)[:, :2]), subvoxel_offsets(subvoxels)
-    sizes = (3, 7, 10, 9, len(offsets))
-    library = _compiled(tmp_path, euler.CUDA_SOURCE, RUN_EULER)
-    volume, images = rng.random(A.domain_shape), rng.random(A.range_shape)
-    seen, smeared = np.zeros(A.range_shape), np.zeros(A.domain_shape)
-    library.set_grid(7 * 9, 1, 3, *euler.CUDA_BLOCK, 1)
-    library.run_forward(*sizes, *map(_at, (frames, offsets, volume, seen)))
-    library.set_grid(7 * 9, 1, 1, *euler.CUDA_BLOCK, 1)
-    library.run_transpose(*sizes, *map(_at, (frames, offsets, images, smeared)))
-    np.testing.assert_allclose(seen, A(volume), rtol=1e-12, atol=1e-13)
-    np.testing.assert_allclose(smeared, A.T(images), rtol=1e-12, atol=1e-13)
+    A = Projector(
+        angles,
+        (7, 10),
+        depth=9,
+        subvoxels=subvoxels,
+        shifts_px=rng.normal(size=(3, 2)),
+        planes=(2, 8),
+        dtype=np.float64,
+    )
+    *tables, window = euler.cuda_tables(A.geometry)
+    sizes = (3, 7, 10, A.geometry.first, len(A.geometry.offsets))
+    library = _compiled(tmp_path, EULER_TEXTS[f"euler {window}"], RUN_EULER)
+    volume, images = rng.random((6, 10, 7)), rng.random((3, 10, 7))
+    seen, smeared = np.zeros(images.shape), np.zeros(volume.shape)
+    library.set_grid(10 * 6, 1, 3, *euler.CUDA_BLOCK, 1)
+    library.run_forward(*sizes, *map(_at, (*tables, volume, seen)))
+    library.set_grid(10 * 6, 1, 1, *euler.CUDA_BLOCK, 1)
+    library.run_transpose(*sizes, *map(_at, (*tables, images, smeared)))
+    np.testing.assert_allclose(seen, A(volume.transpose(0, 2, 1)).transpose(0, 2, 1), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(smeared, A.T(images.transpose(0, 2, 1)).transpose(0, 2, 1), rtol=1e-12, atol=1e-13)
 
 
 def _compiled(folder: Path, source: str, runners: str) -> ctypes.CDLL:
