@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 # Bound at once, because these functions are named like the modules they live in; all of this is light.
 from tomo.align import Alignment, align
 from tomo.baselines import fbp, sirt
+from tomo.descent import Iteration, Reconstruction
 from tomo.geometry import rotation
 from tomo.projector import Projector
-from tomo.resire import Reconstruction, resire
+from tomo.resire import resire
 
 if TYPE_CHECKING:
     from tomo.adf import Conditioned, condition_adf
@@ -24,6 +25,7 @@ _LAZY = {"Conditioned": "tomo.adf", "condition_adf": "tomo.adf"}
 __all__ = [
     "Alignment",
     "Conditioned",
+    "Iteration",
     "Projector",
     "Reconstruction",
     "align",

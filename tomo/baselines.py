@@ -9,14 +9,15 @@ doi:10.1109/TMI.2008.923696).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tomo.descent import Descent, Progress, Reconstruction, Rules, run
 from tomo.geometry import checked_stack
 from tomo.projector import Projector
+from tomo.resire import checked_images, slabs_of
 
 FILTERS = ("ramp", "hann")
 
@@ -58,27 +59,21 @@ def sirt(
     positivity: bool = True,
     subvoxels: tuple[int, int, int] = (2, 1, 2),
     depth: int | None = None,
-    progress: Callable[[int, int, float], None] | None = None,
+    progress: Progress | None = None,
     threads: int | None = None,
-) -> Any:
-    """Simultaneous iterative reconstruction of projections (n, y, x) at angles_deg (n, 3): a float32 volume (z, y, x).
+) -> Reconstruction:
+    """Simultaneous iterative reconstruction of projections (n, y, x) at angles_deg (n, 3), in the loop of `resire`.
 
-    progress(done, total, nan) is called after each iteration. Raises ValueError for arguments that do not fit.
+    progress(done, total, r_factor) is called after each iteration and may raise StopIteration.
+    Raises ValueError for arguments that do not fit.
     """
-    checked_stack(projections, angles_deg)
-    xp = projections.__array_namespace__()
-    A = Projector(angles_deg, projections.shape[1:], depth=depth, subvoxels=subvoxels, xp=xp, threads=threads)
-    b = A.stored(projections)
+    angles = checked_stack(projections, angles_deg)
+    (A,) = slabs_of(projections, angles, None, depth=depth, subvoxels=subvoxels, threads=threads)
+    b, xp = checked_images(projections, A), A.xp
     rows = 1 / xp.maximum(A(xp.ones(A.domain_shape, A.dtype)), 1e-3)
     columns = 1 / xp.maximum(A.T(xp.ones(A.range_shape, A.dtype)), 1e-3)
-    x = xp.zeros_like(columns)
-    for done in range(1, iterations + 1):
-        x += columns * A.T(rows * (b - A(x)))
-        if positivity:
-            xp.maximum(x, 0, out=x)
-        if progress is not None:
-            progress(done, iterations, float("nan"))
-    return xp.ascontiguousarray(x)
+    rules = Rules(iterations, positivity, False, None, np.zeros(len(angles), bool), None)
+    return run(Descent([A], b, rows, [columns], rules), None, np.nan, progress, None, None)
 
 
 def angular_weights(theta_deg: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -187,7 +187,7 @@ def _extents(volume: NDArray[np.floating]) -> NDArray[np.int64]:
 
 
 @compiled
-def _run_end(at: float, slope: float, cell: int, j: int, stop: int) -> int:
+def _run_end(at: Any, slope: Any, cell: Any, j: Any, stop: Any) -> Any:
     """First index after j, at most stop, at which at + slope · index leaves the interval from cell to cell + 1."""
     if slope == 0.0:
         return stop

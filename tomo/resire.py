@@ -4,7 +4,7 @@
 
 The step is t = step / ‖A‖²: below 2 the loss never rises. The published codes write t = s / (4 · n · depth); as ‖A‖² is
 close to n · depth, a published s corresponds to step ≈ s / 4 (s = 1 and 2 are common there). On noisy data the number
-of iterations also regularises: step times iterations is what counts.
+of iterations also regularises: step times iterations is what counts, and held-out tilts tell where to stop.
 
 Sources: Yuan, Cichocki et al., doi:10.1038/s41586-021-03354-0 (first use); Pham et al., doi:10.1038/s41598-023-31124-7.
 """
@@ -13,26 +13,20 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tomo.descent import Descent, Iteration, Progress, Reconstruction, Rules, run
 from tomo.geometry import checked_stack
 from tomo.projector import Projector
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class Reconstruction:
-    """Volume float32 (z, y, x), R-factor after each iteration (iterations,), and the step t that was applied."""
-
-    volume: Any
-    r_factor: NDArray[np.float64]
-    step: float
+_COPIES = 5
+"""Volumes alive at once while a slab is worked: before, earlier, gradient, moved, and one under way."""
 
 
 def resire(
@@ -41,91 +35,120 @@ def resire(
     *,
     iterations: int = 200,
     step: float | None = None,
+    momentum: bool = False,
     positivity: bool = True,
     subvoxels: tuple[int, int, int] = (2, 1, 2),
     depth: int | None = None,
+    shifts_px: ArrayLike | None = None,
+    scales: ArrayLike | None = None,
     initial: Any | None = None,
     support: Any | None = None,
-    progress: Callable[[int, int, float], None] | None = None,
+    held_out: ArrayLike | None = None,
+    patience: int | None = None,
+    memory_bytes: int | None = None,
+    progress: Progress | None = None,
+    watch: Callable[[Iteration], None] | None = None,
+    resume: Mapping[str, NDArray[Any]] | None = None,
     threads: int | None = None,
 ) -> Reconstruction:
     """Reconstruct the volume (z, y, x) whose projections at angles_deg (n, 3) are nearest to projections (n, y, x).
 
     The arrays decide the device: numpy or cupy; float64 projections are worked on in float64, all others in float32.
-    step: fraction of 1 / ‖A‖², above 0 and below 2; 1 when None. initial: volume (z, y, x) to start from, else zero.
-    support: array (z, y, x), zero where the volume must stay zero. depth: voxels along z, the image width when None.
-    progress(done, total, r_factor) may raise StopIteration: the volume reached so far is then returned.
+    step: fraction of 1 / ‖A‖², above 0 and below 2 (at most 1 with momentum); 1 when None. momentum: Nesterov's, with
+    restarts. depth: voxels along z, the image width when None. shifts_px (n, 2) as (y, x) and scales (n,): where and how
+    bright each tilt sees the volume. initial: volume (z, y, x) to start from, else zero. support: array (z, y, x), zero
+    where the volume must stay zero. held_out: (n,) bool or numbers of the tilts that are judged by but not fitted; patience:
+    end when their R-factor has not fallen for so many iterations. memory_bytes: work slab by slab so that no more is needed
+    for volumes on the device; the volume then lives in the memory of the host.
+    progress(done, total, r_factor) is told of each iteration, watch likewise with an `Iteration`, from which it may take a
+    checkpoint; resume takes one up and goes on as if there had been no break. Either may raise StopIteration: the volume
+    reached so far is then returned.
     Raises ValueError for arguments that do not fit or data that are not finite.
     """
-    checked_stack(projections, angles_deg)
-    step = _checked_step(step, iterations)
+    angles = checked_stack(projections, angles_deg)
+    step = _checked_step(step, iterations, momentum)
+    rules = Rules(
+        iterations,
+        positivity,
+        momentum,
+        support,
+        checked_tilts("held_out", held_out, len(angles)),
+        _checked_patience(patience, held_out),
+    )
+    slabs = slabs_of(
+        projections, angles, memory_bytes, depth=depth, subvoxels=subvoxels, shifts_px=shifts_px, scales=scales,
+        threads=threads,
+    )  # fmt: skip
+    b = checked_images(projections, slabs[0])
+    for name, volume in (("initial", initial), ("support", support)):
+        _check_volume(name, volume, slabs)
+    t = step / norm_of(slabs)
+    log.info("RESIRE: %d iterations, step %.3e, %d slabs of %s", iterations, t, len(slabs), slabs[0].domain_shape)
+    descent = Descent(slabs, b, b.dtype.type(1), [b.dtype.type(t)] * len(slabs), rules)
+    return run(descent, initial, t, progress, watch, resume)
+
+
+def slabs_of(projections: Any, angles_deg: ArrayLike, memory_bytes: int | None, **given: Any) -> list[Projector]:
+    """Projectors of consecutive planes, as many as `memory_bytes` asks for; one of the whole volume for None."""
     xp = projections.__array_namespace__()
     dtype = np.float64 if projections.dtype == np.float64 else np.float32
-    A = Projector(
-        angles_deg, projections.shape[1:], depth=depth, subvoxels=subvoxels, xp=xp, dtype=dtype, threads=threads
-    )
+    shape = projections.shape[1:]
+    depth = given["depth"] or shape[1]
+    plane = _COPIES * math.prod(shape) * np.dtype(dtype).itemsize
+    if memory_bytes is not None and memory_bytes < plane:
+        raise ValueError(f"memory_bytes is {memory_bytes}; a single plane of this volume needs {plane}.")
+    planes = depth if memory_bytes is None else min(depth, memory_bytes // plane)
+    edges = np.linspace(0, depth, -(-depth // planes) + 1).round().astype(int).tolist()
+    return [
+        Projector(angles_deg, shape, planes=(start, stop), xp=xp, dtype=dtype, **given)
+        for start, stop in zip(edges[:-1], edges[1:], strict=True)
+    ]
+
+
+def norm_of(slabs: list[Projector]) -> float:
+    """Largest eigenvalue of AᵀA; of several slabs the sum of their norms, which is no smaller."""
+    return sum(A.norm() for A in slabs)
+
+
+def checked_images(projections: Any, A: Projector) -> Any:
+    """The projections in the dtype and memory order of the projector; ValueError where they are not finite."""
     b = A.stored(projections)
-    if not bool(xp.isfinite(b).all()):
+    if not bool(A.xp.isfinite(b).all()):
         raise ValueError("projections hold values that are not finite; mask or repair those pixels first.")
-    x = A.stored(xp.zeros(A.domain_shape, A.dtype)) if initial is None else _volume(A, "initial", initial)
-    allowed = None if support is None else A.stored(_volume(A, "support", support) != 0)
-    t = step / A.norm()
-    log.info("RESIRE: %d iterations, step %.3e, volume %s", iterations, t, A.domain_shape)
-
-    total = _sum_per_tilt(xp, b)
-    r_factor: list[float] = []
-    residual = -b if initial is None else A(x) - b
-    for done in range(1, iterations + 1):
-        residual *= t
-        x -= A.T(residual)
-        _constrain(xp, x, positivity, allowed)
-        residual = A(x)
-        residual -= b
-        r_factor.append(_r_factor(xp, residual, total))
-        if not _carry_on(progress, done, iterations, r_factor[-1]):
-            break
-    volume = xp.ascontiguousarray(x).astype(np.float32, copy=False)
-    return Reconstruction(volume, np.array(r_factor), t)
+    return b
 
 
-def _checked_step(step: float | None, iterations: int) -> float:
+def checked_tilts(name: str, tilts: ArrayLike | None, count: int) -> NDArray[np.bool_]:
+    """Tilts given as (n,) bool or by their numbers, as bool; ValueError when they do not fit or none is left."""
+    given = np.zeros(count, bool) if tilts is None else np.asarray(tilts)
+    if given.dtype != np.bool_:
+        if given.ndim != 1 or (given.size and not (np.issubdtype(given.dtype, np.integer) and given.max() < count)):
+            raise ValueError(f"{name} is {tilts}; expected numbers of tilts from 0 to {count - 1}, or one bool per tilt.")
+        given = np.isin(np.arange(count), given)
+    if given.shape != (count,) or given.all():
+        raise ValueError(f"{name} has shape {given.shape}; expected ({count},) with at least one tilt left to fit.")
+    return given
+
+
+def _checked_step(step: float | None, iterations: int, momentum: bool) -> float:
     if iterations < 1:
         raise ValueError(f"iterations is {iterations}; expected a positive whole number.")
     if step is not None and not 0.0 < step < 2.0:
         raise ValueError(f"step is {step}; expected a fraction of 1/‖A‖² above 0 and below 2, where RESIRE converges.")
+    if step is not None and momentum and step > 1.0:
+        raise ValueError(f"step is {step} with momentum; expected at most 1, where accelerated steps converge.")
     return 1.0 if step is None else float(step)
 
 
-def _volume(A: Projector, name: str, array: Any) -> Any:
-    if array.shape != A.domain_shape:
-        raise ValueError(f"{name} has shape {array.shape}; expected {A.domain_shape} as (z, y, x); set depth to match.")
-    # A copy, because the iteration works in place.
-    return A.stored(array.astype(A.dtype))
+def _checked_patience(patience: int | None, held_out: ArrayLike | None) -> int | None:
+    if patience is not None and (patience < 1 or held_out is None):
+        raise ValueError(
+            f"patience is {patience} with held_out {held_out}; expected a positive whole number and tilts to judge by."
+        )
+    return patience
 
 
-def _constrain(xp: Any, x: Any, positivity: bool, allowed: Any | None) -> None:
-    if positivity:
-        xp.maximum(x, 0, out=x)
-    if allowed is not None:
-        x *= allowed
-
-
-def _sum_per_tilt(xp: Any, images: Any) -> Any:
-    return xp.abs(images).sum(axis=(1, 2), dtype=np.float64)
-
-
-def _r_factor(xp: Any, residual: Any, total: Any) -> float:
-    """Mean over tilts of Σ|b − A x| / Σ|b|; tilts without any signal are left out."""
-    lit = total > 0
-    return float((_sum_per_tilt(xp, residual)[lit] / total[lit]).mean()) if bool(lit.any()) else math.nan
-
-
-def _carry_on(progress: Callable[[int, int, float], None] | None, done: int, total: int, value: float) -> bool:
-    if progress is None:
-        return True
-    try:
-        progress(done, total, value)
-    except StopIteration:
-        log.info("RESIRE stopped on request after %d of %d iterations", done, total)
-        return False
-    return True
+def _check_volume(name: str, array: Any | None, slabs: list[Projector]) -> None:
+    shape = (slabs[0].depth, *slabs[0].image_shape)
+    if array is not None and array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape}; expected {shape} as (z, y, x); set depth to match.")

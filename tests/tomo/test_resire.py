@@ -119,6 +119,10 @@ def test_depth_may_differ_from_the_width() -> None:
     [
         ({"step": 2.0}, "below 2"),
         ({"step": 0.0}, "above 0"),
+        ({"step": 1.5, "momentum": True}, "at most 1"),
+        ({"held_out": [30]}, "numbers of tilts from 0 to 29"),
+        ({"held_out": np.ones(30, bool)}, "at least one tilt left"),
+        ({"patience": 3}, "tilts to judge by"),
         ({"iterations": 0}, "iterations is 0"),
         ({"initial": np.zeros((3, 8, 8))}, r"initial has shape \(3, 8, 8\); expected \(8, 8, 8\)"),
         ({"support": np.zeros((3, 8, 8))}, r"support has shape"),
@@ -147,3 +151,88 @@ def test_published_counts_show_the_true_atoms(shared: Path) -> None:
     at_atoms = map_coordinates(volume, atoms, order=1)
     assert at_atoms.min() > np.percentile(volume, 90)
     assert at_atoms.mean() > 3.0 * volume[32:96, 32:96, 32:96].mean()
+
+
+def test_momentum_needs_fewer_than_half_the_iterations() -> None:
+    images = Projector(ANGLES, (N, N))(blobs().astype(np.float32))
+    plain = resire(images, ANGLES, iterations=100).r_factor[-1]
+    fast = resire(images, ANGLES, iterations=100, momentum=True).r_factor
+    assert (fast < plain).argmax() < 50
+
+
+def test_momentum_ends_where_plain_steps_end() -> None:
+    truth = blobs().astype(np.float64)
+    images = Projector(ANGLES, (N, N), dtype=np.float64)(truth)
+    found = resire(images, ANGLES, iterations=120, momentum=True)
+    assert np.linalg.norm(found.volume - truth) < 0.02 * np.linalg.norm(truth)
+    assert found.r_factor[-1] < 1e-3
+
+
+@pytest.mark.parametrize("momentum", [False, True])
+def test_held_out_tilts_are_judged_but_not_fitted(rng: np.random.Generator, momentum: bool) -> None:
+    A = Projector(ANGLES, (N, N))
+    images = A(blobs().astype(np.float32)) + rng.normal(0, 0.5, A.range_shape).astype(np.float32)
+    out = np.arange(0, 30, 10)
+    result = resire(images, ANGLES, iterations=60, held_out=out, momentum=momentum)
+    other = images.copy()
+    other[out] += 7.0
+    np.testing.assert_array_equal(
+        result.volume, resire(other, ANGLES, iterations=60, held_out=result.held_out, momentum=momentum).volume
+    )
+    per_tilt = np.abs(A(result.volume) - images).sum(axis=(1, 2)) / np.abs(images).sum(axis=(1, 2))
+    np.testing.assert_allclose(result.tilt_r, per_tilt, rtol=1e-4)
+    assert result.r_free is not None
+    assert result.r_free[-1] == pytest.approx(per_tilt[out].mean(), rel=1e-4)
+    assert result.r_free.argmin() < 59 < 60 == len(result.r_factor)
+
+
+def test_patience_ends_the_run_when_noise_is_being_fitted(rng: np.random.Generator) -> None:
+    A = Projector(ANGLES, (N, N))
+    images = A(blobs().astype(np.float32)) + rng.normal(0, 1.0, A.range_shape).astype(np.float32)
+    result = resire(images, ANGLES, iterations=500, held_out=[3, 13, 23], patience=4, momentum=True)
+    assert result.r_free is not None
+    assert len(result.r_free) - 1 - result.r_free.argmin() == 4 < len(result.r_free) < 500
+
+
+@pytest.mark.parametrize("momentum", [False, True])
+@pytest.mark.parametrize("psi", [0.0, 2.0])
+def test_slab_by_slab_gives_the_same_volume(xp: ModuleType, momentum: bool, psi: float) -> None:
+    angles = ANGLES + [0.0, 0.0, psi]
+    images = Projector(angles, (N, N), xp=xp, dtype=np.float64)(xp.asarray(blobs()))
+    whole = resire(images, angles, iterations=9, momentum=momentum, step=0.5)
+    plane = 5 * N * N * 8
+    # The bound of the norm differs, the step in absolute terms must not.
+    short = resire(images, angles, iterations=1, step=1.0, memory_bytes=7 * plane).step
+    parts = resire(
+        images, angles, iterations=9, momentum=momentum, memory_bytes=7 * plane, step=float(whole.step / short)
+    )
+    assert parts.step == pytest.approx(whole.step)
+    np.testing.assert_allclose(as_numpy(parts.volume), as_numpy(whole.volume), atol=1e-6)
+    np.testing.assert_allclose(parts.r_factor, whole.r_factor, rtol=1e-6)
+    with pytest.raises(ValueError, match="a single plane of this volume needs"):
+        resire(images, angles, iterations=1, memory_bytes=plane - 1)
+
+
+@pytest.mark.parametrize("momentum", [False, True])
+def test_a_resumed_run_ends_as_if_it_had_never_stopped(momentum: bool) -> None:
+    images = Projector(ANGLES, (N, N))(blobs().astype(np.float32))
+    given = {"iterations": 12, "momentum": momentum, "held_out": [4, 20]}
+    kept: list[dict[str, np.ndarray]] = []
+    whole = resire(images, ANGLES, watch=lambda now: kept.append(now.checkpoint()), **given)
+    again = resire(images, ANGLES, resume=kept[4], **given)
+    np.testing.assert_array_equal(again.volume, whole.volume)
+    np.testing.assert_array_equal(again.r_factor, whole.r_factor)
+    np.testing.assert_array_equal(again.r_free, whole.r_free)
+    with pytest.raises(ValueError, match="belongs to other data"):
+        resire(images[:, :-1], ANGLES, resume=kept[4], **given)
+
+
+def test_shifts_and_scales_are_those_of_the_images() -> None:
+    truth = blobs().astype(np.float32)
+    rng = np.random.default_rng(1)
+    given = {"shifts_px": rng.normal(0, 1.5, (30, 2)), "scales": rng.uniform(0.5, 2.0, 30)}
+    images = Projector(ANGLES, (N, N), **given)(truth)
+    found = resire(images, ANGLES, iterations=60, momentum=True, **given).volume
+    assert np.linalg.norm(found - truth) < 0.05 * np.linalg.norm(truth)
+    blind = resire(images, ANGLES, iterations=60, momentum=True).volume
+    assert np.linalg.norm(blind - truth) > 0.5 * np.linalg.norm(truth)
