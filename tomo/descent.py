@@ -4,8 +4,8 @@
 
 RESIRE has one number for C and no R, SIRT the inverse column and row sums of A. Momentum is Nesterov's with a restart
 whenever the mismatch rises (O'Donoghue and Candès, doi:10.1007/s10208-013-9150-3): 25 iterations then reach what takes 100
-plain ones on 55 tilts of a metal particle. As A is linear, the projections of y follow from those of x: one projection and one back-projection
-per iteration all the same.
+plain ones on 55 tilts of a metal particle. As A is linear, the projections of y follow from those of x: one projection and
+one back-projection per iteration all the same.
 
 Volumes larger than the memory are worked slab by slab along z: every slab is back-projected, stepped and projected on its
 own, and the projections of all slabs add up. Held-out tilts are projected but not fitted; their R-factor (R-free) falls as

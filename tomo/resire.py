@@ -11,6 +11,7 @@ Sources: Yuan, Cichocki et al., doi:10.1038/s41586-021-03354-0 (first use); Pham
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 from collections.abc import Callable, Mapping
@@ -101,7 +102,7 @@ def slabs_of(projections: Any, angles_deg: ArrayLike, memory_bytes: int | None, 
     edges = np.linspace(0, depth, -(-depth // planes) + 1).round().astype(int).tolist()
     return [
         Projector(angles_deg, shape, planes=(start, stop), xp=xp, dtype=dtype, **given)
-        for start, stop in zip(edges[:-1], edges[1:], strict=True)
+        for start, stop in itertools.pairwise(edges)
     ]
 
 
@@ -123,7 +124,9 @@ def checked_tilts(name: str, tilts: ArrayLike | None, count: int) -> NDArray[np.
     given = np.zeros(count, bool) if tilts is None else np.asarray(tilts)
     if given.dtype != np.bool_:
         if given.ndim != 1 or (given.size and not (np.issubdtype(given.dtype, np.integer) and given.max() < count)):
-            raise ValueError(f"{name} is {tilts}; expected numbers of tilts from 0 to {count - 1}, or one bool per tilt.")
+            raise ValueError(
+                f"{name} is {tilts!r}; expected numbers of tilts from 0 to {count - 1}, or one bool per tilt."
+            )
         given = np.isin(np.arange(count), given)
     if given.shape != (count,) or given.all():
         raise ValueError(f"{name} has shape {given.shape}; expected ({count},) with at least one tilt left to fit.")
@@ -143,7 +146,7 @@ def _checked_step(step: float | None, iterations: int, momentum: bool) -> float:
 def _checked_patience(patience: int | None, held_out: ArrayLike | None) -> int | None:
     if patience is not None and (patience < 1 or held_out is None):
         raise ValueError(
-            f"patience is {patience} with held_out {held_out}; expected a positive whole number and tilts to judge by."
+            f"patience is {patience} with held_out {held_out!r}; expected a positive whole number and tilts to judge by."
         )
     return patience
 

@@ -197,7 +197,7 @@ def test_patience_ends_the_run_when_noise_is_being_fitted(rng: np.random.Generat
 @pytest.mark.parametrize("momentum", [False, True])
 @pytest.mark.parametrize("psi", [0.0, 2.0])
 def test_slab_by_slab_gives_the_same_volume(xp: ModuleType, momentum: bool, psi: float) -> None:
-    angles = ANGLES + [0.0, 0.0, psi]
+    angles = ANGLES + np.array([0.0, 0.0, psi])
     images = Projector(angles, (N, N), xp=xp, dtype=np.float64)(xp.asarray(blobs()))
     whole = resire(images, angles, iterations=9, momentum=momentum, step=0.5)
     plane = 5 * N * N * 8
