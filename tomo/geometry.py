@@ -82,3 +82,18 @@ def _cos_deg(angles_deg: NDArray[np.float64]) -> NDArray[np.float64]:
     rest = np.deg2rad(angles_deg - 90.0 * quarter)
     turn = quarter.astype(np.int64) % 4
     return np.choose(turn, [np.cos(rest), -np.sin(rest), -np.cos(rest), np.sin(rest)])
+
+
+def nearest_angles(rotations: NDArray[np.float64], near_deg: ArrayLike) -> NDArray[np.float64]:
+    """Euler angles (n, 3) in degrees of rotations (n, 3, 3): of the two ways to write each, and of all full turns, the one
+    nearest to near_deg (n, 3)."""
+    near = checked_angles(near_deg)
+    theta = np.arcsin(np.clip(-rotations[:, 2, 0], -1.0, 1.0))
+    phi = np.arctan2(rotations[:, 1, 0], rotations[:, 0, 0])
+    psi = np.arctan2(rotations[:, 2, 1], rotations[:, 2, 2])
+    first = np.rad2deg(np.stack([phi, theta, psi], axis=1))
+    second = first * [1.0, -1.0, 1.0] + [180.0, 180.0, 180.0]
+    both = np.stack([first, second])
+    both += 360.0 * np.round((near - both) / 360.0)
+    nearer = np.abs(both - near).sum(axis=2).argmin(axis=0)
+    return both[nearer, np.arange(len(near))]
