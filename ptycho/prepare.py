@@ -44,8 +44,10 @@ def prepare(
     wave = (
         _start_probe(patterns, optics, settings, counts, pixel) if probe is None else _check_probe(probe, settings, n)
     )
-    wave = wave * math.sqrt(counts.mean.sum()) / np.linalg.norm(wave)
     bright = (np.abs(np.fft.fft2(wave, norm="ortho")) ** 2).sum(0)
+    measured = np.ones(counts.window, bool) if counts.mask is None else to_numpy(counts.mask)
+    gain = counts.mean[measured].sum() / bright[measured].sum()
+    wave, bright = wave * math.sqrt(gain), bright * gain
     offset = settings.offset * float((bright**2).sum() / bright.sum())
     training = _training(len(counts), settings.held_out, rng)
     problem = Problem(counts, _likelihood(settings, counts), offset, pixel, training, settings.threads)

@@ -33,7 +33,7 @@ class Run:
     def __init__(self, problem: Problem, settings: Settings, state: State, solver: Solver, seed: int) -> None:
         self.problem, self.settings, self.solver, self.seed = problem, settings, solver, seed
         self.state, self.given_px = state, state.positions_px
-        self.electrons = float(problem.counts.mean.sum())
+        self.electrons = float((abs(state.probe) ** 2).sum())
         self.losses: list[float] = []
         self.validations: list[float] = []
         self.seconds: list[tuple[float, float]] = []

@@ -13,12 +13,13 @@ import itertools
 from ptycho.diagnose import agreement, arrays
 from ptycho.diagnose.evidence import Evidence, evidence
 from ptycho.diagnose.expected import expected_loss, poisson_loss
-from ptycho.diagnose.measures import Fit, Model, Slope
+from ptycho.diagnose.measures import Fit, Jitter, Model, Slope
 from ptycho.findings import Finding
 
 __all__ = [
     "Evidence",
     "Fit",
+    "Jitter",
     "Model",
     "Slope",
     "diagnose",
@@ -30,6 +31,7 @@ __all__ = [
 _CHECKS = (
     agreement.orientation,
     agreement.calibration,
+    agreement.positions,
     agreement.trace,
     agreement.held_out,
     agreement.fit,

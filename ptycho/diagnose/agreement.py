@@ -28,6 +28,8 @@ _EXPLAINED = 0.5
 _WELL_EXPLAINED = 0.85
 _DEPTHS = 0.2
 _MANY_DEPTHS = 0.45
+_JITTER_SIGMAS = 4.5
+_JITTER_PX = 0.25
 _MOVED_A = 0.06
 _FAR_MOVED_A = 0.12
 _BETTER = 30.0
@@ -158,7 +160,7 @@ def _freedom(e: Evidence) -> float:
 
 def calibration(e: Evidence) -> Iterator[Finding]:
     """The calibration that the loss pulls at most strongly; the others often follow from it."""
-    pulled = [s for s in e.slopes if abs(s.z) > _SIGMAS and _amount(s, e) > 1]
+    pulled = _pulled(e)
     if pulled:
         strongest = max(pulled, key=lambda s: abs(s.z))
         amount = _amount(strongest, e)
@@ -169,6 +171,22 @@ def calibration(e: Evidence) -> Iterator[Finding]:
             f"({abs(strongest.z):.0f} standard deviations), or more, since the object hides a part of the error: tune it.",
             amount > (_MANY_DEPTHS / _DEPTHS if strongest.moves_A == 0 else _FAR_MOVED_A / _MOVED_A),
         )
+
+
+def positions(e: Evidence) -> Iterator[Finding]:
+    """Positions that the patterns would rather have elsewhere, each for itself; a wrong calibration moves them together."""
+    j = e.jitter
+    if j is None or j.z < _JITTER_SIGMAS or j.rms_A < _JITTER_PX * e.pixel_A or _pulled(e):
+        return
+    yield Finding(
+        "positions",
+        f"Single positions are off by about {j.rms_A:.2g} Å along each axis ({j.z:.0f} standard deviations), where one pattern knows its "
+        f"own to {j.sigma_A:.2g} Å: refine them (update_positions), which helps as far as the dose allows.",
+    )
+
+
+def _pulled(e: Evidence) -> list[Slope]:
+    return [s for s in e.slopes if abs(s.z) > _SIGMAS and _amount(s, e) > 1]
 
 
 def _amount(slope: Slope, e: Evidence) -> float:

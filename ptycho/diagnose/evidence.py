@@ -12,8 +12,8 @@ from functools import partial
 
 import numpy as np
 
-from ptycho.data import Patterns
-from ptycho.diagnose.measures import Fit, Sample, Slope, measure_fit, measure_slopes
+from ptycho.data import Patterns, on_window
+from ptycho.diagnose.measures import Fit, Jitter, Sample, Slope, measure_fit, measure_slopes
 from ptycho.grid import centred_slice
 from ptycho.model import modelled_intensity
 from ptycho.optics import Optics
@@ -28,7 +28,7 @@ class Evidence:
 
     loss, validation: (iterations,) per pattern, the second of the held_out_patterns that were not fitted. object_: complex
     (slice, y, x) of the scanned field. probe: complex (mode, y, x) in sqrt(electrons). positions_A: (n, 2). electrons: mean
-    of a pattern. alternatives: loss by name of `ptycho.tune.alternatives`, "as given" among them.
+    of a pattern, those on masked pixels included. alternatives: loss by name of `ptycho.tune.alternatives`, "as given" among them.
     """
 
     loss: np.ndarray
@@ -44,6 +44,7 @@ class Evidence:
     semiangle_mrad: float = math.nan
     fit: Fit | None = None
     slopes: tuple[Slope, ...] = ()
+    jitter: Jitter | None = None
     alternatives: Mapping[str, float] | None = None
 
     @property
@@ -71,6 +72,8 @@ def evidence(
     compared = Sample(result, patterns, result.offset, model, sample)
     block = max(1, round(2 * optics.semiangle_mrad / patterns.pixel_mrad / _BLOCKS))
     fit = measure_fit(compared, block)
+    slopes, jitter = measure_slopes(compared, optics)
+    unseen = float(compared.beam.sum() / compared.beam[compared.mask].sum())
     return Evidence(
         loss=result.loss,
         validation=result.validation,
@@ -78,13 +81,14 @@ def evidence(
         object_=scanned_field(result),
         probe=result.probe,
         positions_A=result.positions_A,
-        electrons=float(patterns.mean.sum()),
+        electrons=float(on_window(patterns.mean, len(compared.mask))[compared.mask].sum()) * unseen,
         pixel_A=result.pixel_A,
         slice_A=result.slice_A,
         wavelength_A=optics.wavelength_A,
         semiangle_mrad=optics.semiangle_mrad,
         fit=fit if counted else replace(fit, expected=math.nan),
-        slopes=measure_slopes(compared, optics),
+        slopes=slopes,
+        jitter=jitter,
         alternatives=alternatives,
     )
 

@@ -69,6 +69,16 @@ class Slope:
     moves_A: float = 0.0
 
 
+@dataclass(frozen=True)
+class Jitter:
+    """By how much the patterns pull at their own positions: rms_A per axis beyond counting noise, z standard deviations of
+    it; sigma_A: how well a single pattern knows its position (median, per axis)."""
+
+    rms_A: float
+    z: float
+    sigma_A: float
+
+
 @dataclass(frozen=True, eq=False)
 class Sample:
     """What is compared: a result and its patterns, the offset in electrons, the model, and `most` patterns."""
@@ -135,8 +145,9 @@ def measure_fit(s: Sample, block: int) -> Fit:
     return Fit(loss, expected, math.sqrt(variance / len(ids)), empty_loss, structure, left, sigma, mean_misfit)
 
 
-def measure_slopes(s: Sample, optics: Optics) -> tuple[Slope, ...]:
-    """Slope of the loss along the defocus and along a rotation and a scaling of the positions about their mean."""
+def measure_slopes(s: Sample, optics: Optics) -> tuple[tuple[Slope, ...], Jitter]:
+    """Slope of the loss along the defocus and along a rotation and a scaling of the positions about their mean, and along
+    each position for itself."""
     force, curvature, noise = _derivatives(s, optics)
     y, x = (s.result.positions_A - s.result.positions_A.mean(0)).T
     reach, zero, degree = float(np.hypot(y, x).max()), np.zeros(len(y)), math.radians(1)
@@ -152,7 +163,18 @@ def measure_slopes(s: Sample, optics: Optics) -> tuple[Slope, ...]:
         bend, variance = (float(np.einsum("ns,nst,nt->", d, m, d)) for m in (curvature, noise))
         if variance > 0:
             out.append(Slope(name, unit, pull / bend, pull / math.sqrt(variance), abs(pull / bend) * lever))
-    return tuple(out)
+    return tuple(out), _jitter(force[s.ids, 1:], curvature[s.ids, 1:, 1:], noise[s.ids, 1:, 1:])
+
+
+def _jitter(force: np.ndarray, curvature: np.ndarray, noise: np.ndarray) -> Jitter:
+    """From minus the slopes (m, 2), curvatures and variances (m, 2, 2): a position off by d has the force C d + noise."""
+    beyond = float((force**2).sum() - np.einsum("mii->", noise))
+    spread = math.sqrt(2 * float((noise**2).sum()))
+    bend = float((curvature**2).sum())
+    inverse = np.linalg.pinv(curvature, hermitian=True)
+    own = np.einsum("mij,mjk,mki->m", inverse, noise, inverse) / 2
+    sigma_A = math.sqrt(float(np.median(own)))
+    return Jitter(math.sqrt(max(beyond, 0.0) / max(bend, 1e-30)), beyond / max(spread, 1e-30), sigma_A)
 
 
 def _derivatives(s: Sample, optics: Optics) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -60,7 +60,9 @@ def made_common(found: Sequence[Calibration], tilts: Sequence[TiltFile]) -> list
         1.0,
     )
     transposed = bool(_agreed([1.0 for one in found if _asks(one, "transposed")], len(found), 0.0))
-    rotation = _agreed_angle([one.rotation_deg for one in found if _asks(one, "rotation")], len(found))
+    # A mirrored scan is an exchange of y and x with a quarter turn, told as one finding.
+    turned = [one for one in found if _asks(one, "rotation") or (transposed and _asks(one, "transposed"))]
+    rotation = _agreed_angle([one.rotation_deg for one in turned], len(found))
     defocus = _agreed([one.defocus_A for one in found if _asks(one, "defocus")], len(found), math.nan)
     out = []
     for one, tilt in zip(found, tilts, strict=True):

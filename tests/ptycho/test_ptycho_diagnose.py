@@ -311,3 +311,27 @@ def test_scan_findings():
 def test_severe_findings_stand_first():
     e = replace(loss_trace(10, 8, 7, 6.5), alternatives={"as given": 900.0, "scan transposed": 500.0}, fit=GOOD)
     assert [f.severe for f in diagnose(replace(e, fit=replace(GOOD, left=9.0)))] == [True, True, False]
+
+
+def test_positions_off_by_themselves_are_named_with_their_size(rng):
+    result = truth(2000.0)
+    patterns = measure(result, rng)
+    moved = replace(result, positions_A=positions_A() + rng.normal(0, 0.2, positions_A().shape))
+    right, wrong = (evidence(r, patterns, OPTICS, sample=SIDE**2) for r in (result, moved))
+    assert right.jitter is not None and abs(right.jitter.z) < 4
+    assert wrong.jitter is not None and wrong.jitter.rms_A == pytest.approx(0.2, rel=0.2)
+    assert "positions" in codes(wrong) and "positions" not in codes(right)
+
+
+def test_masked_rows_in_the_disk_are_no_misfit(rng):
+    result = truth(2000.0)
+    patterns = measure(result, rng)
+    counts = patterns.counts.copy()
+    counts[:, N // 2 + 3 : N // 2 + 6] = 0
+    mask = np.ones((N, N), bool)
+    mask[N // 2 + 3 : N // 2 + 6] = False
+    seen = ptycho.Patterns(counts, positions_A(), PIXEL_MRAD, mask)
+    found = ptycho.reconstruct(seen, OPTICS, ptycho.Settings(iterations=8), rng=rng)
+    power = (np.abs(found.probe) ** 2).sum()
+    assert power == pytest.approx((np.abs(result.probe) ** 2).sum(), rel=0.01)
+    assert not {"misfit", "mean_pattern", "probe_power"} & codes(evidence(found, seen, OPTICS, sample=SIDE**2))

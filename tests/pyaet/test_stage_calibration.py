@@ -114,3 +114,11 @@ def test_a_wrong_frame_and_a_hot_pixel_are_put_right_or_told(make_tilt: Callable
 def test_calibration_can_be_left_out(tilt_series: Path) -> None:
     tilts = [inspect_tilt(p) for p in tilt_series.glob("t_*.h5")]
     assert calibrated(tilts, Ptychography(calibrate="off"), 1) == [None] * 5
+
+
+@pytest.mark.parametrize("turn", [90.0, -90.0])
+def test_a_mirrored_scan_keeps_its_quarter_turn(turn: float) -> None:
+    # An axis that runs backwards is an exchange of y and x with a quarter turn, told as one finding.
+    mirrored = found(100, "transposed", transposed=True, rotation_deg=turn)
+    for one in common(mirrored, mirrored, found()):
+        assert one.transposed and one.rotation_deg == pytest.approx(turn)
