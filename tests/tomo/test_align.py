@@ -86,6 +86,13 @@ def test_centre_of_mass_alone_serves_general_rotations(rng: np.random.Generator)
     np.testing.assert_allclose(found.shifts_px, -true, atol=0.05)
 
 
+def test_an_image_without_a_particle_is_named_by_its_angle(rng: np.random.Generator) -> None:
+    images = particle_images(rng) + 5
+    images[3] = 5 - 0.2 * (images[3] - 5)
+    with pytest.raises(ValueError, match=r"the image at θ = \+22\.5° \(number 3 from 0\) has no mass"):
+        align(images, ANGLES)
+
+
 def test_steps_can_be_left_out(rng: np.random.Generator) -> None:
     raw = 3.0 + moved(particle_images(rng), rng.normal(0, 2, (TILTS, 2)))
     kept = align(raw, ANGLES, centre_of_mass=False, common_line=False, match=False, normalise=False)

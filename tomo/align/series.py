@@ -37,7 +37,11 @@ def aligned(
     images -= level.astype(np.float32)[:, None, None]
     mass = masses(images, masks, measured.error)
     if not (mass.value > 0).all():
-        raise ValueError(f"tilt {int(np.argmin(mass.value))} has no mass above its background; leave it out.")
+        worst = int(np.argmin(mass.value))
+        raise ValueError(
+            f"the image at θ = {angles[worst, 1]:+.4g}° (number {worst} from 0) has no mass above its background; leave this "
+            "tilt out."
+        )
     shifts, shift_errors = _shifts(images, masks, measured.error, angles, steps)
     scales, scale_errors = _scales(mass)
     if steps.match and len(images) >= FEWEST_TILTS:
