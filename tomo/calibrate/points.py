@@ -29,7 +29,8 @@ Array = NDArray[np.float64]
 
 DAMPING = 1e-3
 POINT_RELAXATION = 0.5
-"""Points overlap in the images, and each is stepped as if it stood alone: full steps would overshoot."""
+"""Points overlap in the images, and each is stepped as if it stood alone: full steps would overshoot. Where χ² rises all the same,
+the last step is taken back and halved."""
 LARGEST_TURN_RAD = 0.02
 LARGEST_STEP_PX = 0.7
 TURN, SHIFT = slice(0, 3), slice(3, 5)
@@ -92,20 +93,63 @@ def adjust(
     Ends after `rounds`, or when the rms turn of a round is below `tolerance_rad`. free: (5,) bool, which of the three turns
     and two shifts may move. told(rms turn in rad) is called after each round.
     """
-    places, steps = points.places_px, []
+    steps: list[float] = []
+    length, best = 1.0, None
     for _ in range(rounds):
-        tilts, points = _brightness(images, weights, tilts, replace(points, places_px=places), threads)
-        change, covariance, moves, chi2 = _normal_step(images, weights, tilts, points, free, threads)
-        turns, shifts = np.clip(change[:, TURN], -LARGEST_TURN_RAD, LARGEST_TURN_RAD), change[:, SHIFT]
-        tilts = tilts.turned(turns, np.clip(shifts, -LARGEST_STEP_PX, LARGEST_STEP_PX))
-        places = places + np.clip(POINT_RELAXATION * moves, -LARGEST_STEP_PX, LARGEST_STEP_PX)
+        tilts, points = _brightness(images, weights, tilts, points, threads)
+        step = _normal_step(images, weights, tilts, points, free, threads)
+        if best is not None and step.chi2.sum() > best.step.chi2.sum():
+            length /= 2
+        else:
+            best, length = _Place(tilts, points, step), min(1.0, 1.5 * length)
+        tilts, points = best.moved(length)
+        turns = length * best.step.tilts[:, TURN]
         steps.append(float(np.sqrt((turns**2).sum(axis=1).mean())))
         if told is not None:
             told(steps[-1])
         if steps[-1] < tolerance_rad:
             break
-    sigma = np.sqrt(np.maximum(np.einsum("tt->t", covariance), 0)).reshape(-1, 5) * np.sqrt(chi2)[:, None]
-    return Adjusted(tilts, replace(points, places_px=places), sigma[:, TURN], sigma[:, SHIFT], steps, chi2)
+    assert best is not None
+    sigma = best.step.sigma * np.sqrt(best.step.chi2)[:, None]
+    return Adjusted(best.tilts, best.points, sigma[:, TURN], sigma[:, SHIFT], steps, best.step.chi2)
+
+
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """Step of the turns and shifts (n, 5) and of the points (m, 3), standard deviations (n, 5) of the former for weights that are
+    inverse variances, and χ² per pixel (n,) where the step begins."""
+
+    tilts: Array
+    points: Array
+    sigma: Array
+    chi2: Array
+
+
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """Tilts and points, and the step from there."""
+
+    tilts: Tilts
+    points: Points
+    step: _Step
+
+    def moved(self, length: float) -> tuple[Tilts, Points]:
+        """Tilts and points after a part of the step; no point or turn goes farther than the linear model reaches."""
+        turns = np.clip(length * self.step.tilts[:, TURN], -LARGEST_TURN_RAD, LARGEST_TURN_RAD)
+        shifts = np.clip(length * self.step.tilts[:, SHIFT], -LARGEST_STEP_PX, LARGEST_STEP_PX)
+        moves = np.clip(length * POINT_RELAXATION * self.step.points, -LARGEST_STEP_PX, LARGEST_STEP_PX)
+        points = replace(self.points, places_px=self.points.places_px + moves)
+        return self.tilts.turned(turns, shifts), points
+
+
+def misfit(
+    images: NDArray[np.float32], weights: NDArray[np.float32], tilts: Tilts, points: Points, threads: int
+) -> float:
+    """χ² per pixel of points seen at the tilts, with the best scale and background of each image."""
+    tilts, points = _brightness(images, weights, tilts, points, threads)
+    residual = _model(tilts, points, images.shape[1:], threads)[1] * tilts.scales[:, None, None].astype(np.float32)
+    residual += tilts.backgrounds[:, None, None].astype(np.float32) - images
+    return float((weights * residual * residual).mean(dtype=np.float64))
 
 
 def _model(tilts: Tilts, points: Points, shape: tuple[int, int], threads: int) -> tuple[Array, NDArray[np.floating]]:
@@ -139,8 +183,7 @@ def _normal_step(
     points: Points,
     free: Array,
     threads: int,
-) -> tuple[Array, Array, Array, Array]:
-    """Step (n, 5) of the turns and shifts, their covariance (5n, 5n), step (m, 3) of the points, χ² per pixel (n,)."""
+) -> _Step:
     from tomo.kernels_points import pulls
 
     seen, residual = _model(tilts, points, images.shape[1:], threads)
@@ -166,7 +209,8 @@ def _normal_step(
         point_slope += gx[t, :, None] * a + gy[t, :, None] * b
         block += xx[t, :, None, None] * np.outer(a, a) + yy[t, :, None, None] * np.outer(b, b)
         block += xy[t, :, None, None] * (np.outer(a, b) + np.outer(b, a))
-    return *_solved(slope, curvature, coupling.reshape(m, 3, n * 5), point_slope, block, free), chi2
+    change, moves, sigma = _solved(slope, curvature, coupling.reshape(m, 3, n * 5), point_slope, block, free)
+    return _Step(change, moves, sigma, chi2)
 
 
 def _rates(seen: Array) -> tuple[Array, Array]:
@@ -179,6 +223,7 @@ def _rates(seen: Array) -> tuple[Array, Array]:
 def _solved(
     slope: Array, curvature: Array, coupling: NDArray[np.float32], point_slope: Array, block: Array, free: Array
 ) -> tuple[Array, Array, Array]:
+    """Steps of the tilts (n, 5) and of the points (m, 3), and standard deviations (n, 5) of the former."""
     n, m = len(slope), len(point_slope)
     damped = block + np.eye(3) * (0.01 * np.einsum("mii->m", block).mean() / 3 + np.finfo(np.float64).tiny)
     lower = np.linalg.inv(np.linalg.cholesky(damped))
@@ -196,4 +241,5 @@ def _solved(
     change = -covariance @ right
     own = point_slope + (coupling @ change.astype(np.float32)).astype(np.float64)
     moves = -np.linalg.solve(damped, own[..., None])[..., 0]
-    return change.reshape(n, 5), covariance, moves
+    sigma = np.sqrt(np.maximum(np.diag(covariance), 0)).reshape(n, 5)
+    return change.reshape(n, 5), moves, sigma
