@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from tomo.calibrate import Calibration
 from tomo.calibrate.points import Adjusted, Points, adjust, misfit, peaks
+from tomo.calibrate.search import sought
 from tomo.calibrate.tilts import Tilts, in_gauge, turns_between
 from tomo.geometry import rotation
 from tomo.kernels import available_threads
@@ -56,13 +57,14 @@ def settle(
     fine = coarse == 1
     for done in range(1, volumes + 1):
         adjusted = _once(images, weights, tilts, angles_deg, 1 if fine else coarse, free, tolerance_deg, threads)
-        moved, _, _ = in_gauge(adjusted.tilts, reference)
+        strays = _strays(adjusted.chi2)
+        moved, _, _ = in_gauge(_found_again(images, adjusted, strays, free), reference)
         turns.append(float(np.sqrt((turns_between(moved.rotations, tilts.rotations) ** 2).sum(axis=1).mean())))
         tilts = moved
         log.info("volume %d, voxels of %d px: turned by %.4f° rms", done, 1 if fine else coarse, turns[-1])
         if progress is not None:
             progress(done, volumes, turns[-1])
-        if fine and turns[-1] < tolerance_deg:
+        if fine and turns[-1] < tolerance_deg and not strays:
             break
         fine = fine or turns[-1] < COARSE_SETTLED * tolerance_deg or done == volumes - 2
     assert adjusted is not None
@@ -78,6 +80,20 @@ def settle(
         turns_deg=tuple(turns),
         converged=bool(fine and turns[-1] < COARSE_SETTLED * tolerance_deg),
     )
+
+
+def _found_again(
+    images: NDArray[np.float32], adjusted: Adjusted, strays: tuple[int, ...], free: NDArray[np.bool_]
+) -> Tilts:
+    """The adjusted tilts, those gone astray sought anew."""
+    tilts = adjusted.tilts
+    for k in strays:
+        one = Tilts(*(a[k : k + 1] for a in (tilts.rotations, tilts.shifts_px, tilts.scales, tilts.backgrounds)))
+        again = sought(images[k], one, adjusted.points, free)
+        tilts = Tilts(*(a.copy() for a in (tilts.rotations, tilts.shifts_px, tilts.scales, tilts.backgrounds)))
+        tilts.rotations[k], tilts.shifts_px[k] = again.rotations[0], again.shifts_px[0]
+        log.info("tilt %d fits worse than the others and was sought again", k)
+    return tilts
 
 
 def _coarsest(min_distance_px: float) -> int:

@@ -84,7 +84,7 @@ def adjust(
     *,
     rounds: int,
     tolerance_rad: float,
-    free: Array,
+    free: NDArray[np.bool_],
     threads: int,
     told: Callable[[float], None] | None = None,
 ) -> Adjusted:
@@ -181,7 +181,7 @@ def _normal_step(
     weights: NDArray[np.float32],
     tilts: Tilts,
     points: Points,
-    free: Array,
+    free: NDArray[np.bool_],
     threads: int,
 ) -> _Step:
     from tomo.kernels_points import pulls
@@ -221,7 +221,12 @@ def _rates(seen: Array) -> tuple[Array, Array]:
 
 
 def _solved(
-    slope: Array, curvature: Array, coupling: NDArray[np.float32], point_slope: Array, block: Array, free: Array
+    slope: Array,
+    curvature: Array,
+    coupling: NDArray[np.float32],
+    point_slope: Array,
+    block: Array,
+    free: NDArray[np.bool_],
 ) -> tuple[Array, Array, Array]:
     """Steps of the tilts (n, 5) and of the points (m, 3), and standard deviations (n, 5) of the former."""
     n, m = len(slope), len(point_slope)
@@ -237,7 +242,8 @@ def _solved(
     right = slope.ravel() - leaning.T @ pulled
     moving = np.tile(free, n)
     covariance = np.zeros_like(system)
-    covariance[np.ix_(moving, moving)] = np.linalg.pinv(system[np.ix_(moving, moving)], rcond=1e-7, hermitian=True)
+    block_of = np.ix_(moving, moving)
+    covariance[block_of] = np.linalg.pinv(system[block_of], rcond=1e-7, hermitian=True)
     change = -covariance @ right
     own = point_slope + (coupling @ change.astype(np.float32)).astype(np.float64)
     moves = -np.linalg.solve(damped, own[..., None])[..., 0]

@@ -66,7 +66,7 @@ def turns_between(rotations: Array, reference: Array) -> Array:
 
 def common_translation(rotations: Array, shifts_px: Array) -> Array:
     """The translation (x, y, z) in px of the specimen that explains most of the shifts (n, 2) as (x, y)."""
-    return np.linalg.lstsq(rotations[:, :2].reshape(-1, 3), shifts_px.ravel(), rcond=None)[0]
+    return np.asarray(np.linalg.lstsq(rotations[:, :2].reshape(-1, 3), shifts_px.ravel(), rcond=None)[0], np.float64)
 
 
 def in_gauge(tilts: Tilts, reference: Array) -> tuple[Tilts, Array, Array]:
