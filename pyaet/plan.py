@@ -223,12 +223,13 @@ class Adf(Section):
 
 
 class Alignment(Section):
-    """Where the rotation centre lies in every image, and how bright every image is."""
+    """Where the rotation centre lies in every image, how bright every image is, and with `calibrate` how it was turned."""
 
     centre_of_mass: bool = True
     common_line: bool = True
     match: bool = True
     normalise: bool = True
+    calibrate: bool = False
 
 
 class Tomography(Section):

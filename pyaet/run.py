@@ -165,9 +165,10 @@ def _road(plan: Plan, source: Input, directory: Path) -> Iterator[Stage]:
             "adf", ("projections.h5",), [_optics(source), plan.adf.model_dump()],
             lambda context: adf.condition(source, at("projections.h5"), plan.adf, context),
         )  # fmt: skip
+    apart_A = plan.specimen.min_distance_A if plan.alignment.calibrate else None
     yield Stage(
-        "alignment", ("aligned.h5",), plan.alignment.model_dump(),
-        lambda context: alignment.align(at("projections.h5"), at("aligned.h5"), plan.alignment, context),
+        "alignment", ("aligned.h5",), [plan.alignment.model_dump(), apart_A],
+        lambda context: alignment.align(at("projections.h5"), at("aligned.h5"), plan.alignment, context, apart_A),
     )  # fmt: skip
     yield Stage(
         "tomography", ("volume.h5",), plan.tomography.model_dump(),

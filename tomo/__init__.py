@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 # Bound at once, because these functions are named like the modules they live in; all of this is light.
 from tomo.align import Alignment, align
 from tomo.baselines import fbp, sirt
+from tomo.calibrate import Calibration, calibrate
 from tomo.descent import Iteration, Reconstruction
 from tomo.geometry import rotation
 from tomo.projector import Projector
@@ -24,11 +25,13 @@ _LAZY = {"Conditioned": "tomo.adf", "condition_adf": "tomo.adf"}
 
 __all__ = [
     "Alignment",
+    "Calibration",
     "Conditioned",
     "Iteration",
     "Projector",
     "Reconstruction",
     "align",
+    "calibrate",
     "condition_adf",
     "fbp",
     "resire",

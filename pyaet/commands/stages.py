@@ -123,12 +123,22 @@ def adf(
     tell(condition(source, target(out, stack[0]), section(Adf, setting, denoise=denoise), context("cpu")), json)
 
 
-def align(projections: Source, setting: Settings = None, out: str = Out("aligned.h5"), json: Json = False) -> None:
-    """Align and normalise projections: centre of mass, common line, total intensity."""
+def align(
+    projections: Source,
+    min_distance_A: Annotated[
+        float | None,
+        typer.Option("--min-distance-A", help="Smallest distance of two atoms in Å, for --set calibrate=true."),
+    ] = None,
+    setting: Settings = None,
+    out: str = Out("aligned.h5"),
+    json: Json = False,
+) -> None:
+    """Align and normalise projections: centre of mass, common line, total intensity, and on request the tilt angles."""
     from pyaet.plan import Alignment
     from pyaet.stages.alignment import align as align_stage
 
-    tell(align_stage(projections, target(out, projections), section(Alignment, setting), context("cpu")), json)
+    settings = section(Alignment, setting)
+    tell(align_stage(projections, target(out, projections), settings, context("cpu"), min_distance_A), json)
 
 
 def tomo(

@@ -28,8 +28,8 @@ class Calibration:
     angle_sigma_deg: (n, 3) standard deviations of turns about the x and y axis of the image and about the beam; shift_sigma_px:
     (n, 2) as (y, x). They hold counting noise and what the points leave unexplained, if it is independent from pixel to pixel.
     chi2: (n,) mean square of what is left in units of the noise. strays: numbers of the tilts that fit worse than the others.
-    turns_deg: rms turn of all tilts against the last volume, for each volume that was made. converged: whether the last turn was
-    small.
+    turns_deg: rms turn of all tilts by each volume that was made, shifts counted as the turn that moves the rim as far. converged:
+    whether the last of them was small.
     """
 
     angles_deg: Array

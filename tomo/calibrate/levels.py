@@ -59,7 +59,7 @@ def settle(
         adjusted = _once(images, weights, tilts, angles_deg, 1 if fine else coarse, free, tolerance_deg, threads)
         strays = _strays(adjusted.chi2)
         moved, _, _ = in_gauge(_found_again(images, adjusted, strays, free), reference)
-        turns.append(float(np.sqrt((turns_between(moved.rotations, tilts.rotations) ** 2).sum(axis=1).mean())))
+        turns.append(_moved_deg(moved, tilts, images.shape[2]))
         tilts = moved
         log.info("volume %d, voxels of %d px: turned by %.4f° rms", done, 1 if fine else coarse, turns[-1])
         if progress is not None:
@@ -80,6 +80,13 @@ def settle(
         turns_deg=tuple(turns),
         converged=bool(fine and turns[-1] < COARSE_SETTLED * tolerance_deg),
     )
+
+
+def _moved_deg(after: Tilts, before: Tilts, width_px: int) -> float:
+    """Rms turn in degrees; shifts are counted as the turn that moves the particle's rim, a quarter of the width off, as far."""
+    turns = turns_between(after.rotations, before.rotations)
+    shifts = np.degrees((after.shifts_px - before.shifts_px) / (width_px / 4))
+    return float(np.sqrt((turns**2).sum(axis=1).mean() + (shifts**2).sum(axis=1).mean()))
 
 
 def _found_again(

@@ -48,7 +48,7 @@ class Points:
 @dataclass(frozen=True, eq=False)
 class Adjusted:
     """Tilts and points after the adjustment, standard deviations of turns (n, 3) in rad and shifts (n, 2) in px, the rms turn
-    in rad of every round, and χ² per pixel (n,) of each tilt."""
+    in rad of every round (shifts counted as the turn that moves the points as far), and χ² per pixel (n,) of each tilt."""
 
     tilts: Tilts
     points: Points
@@ -64,6 +64,8 @@ def peaks(volume: NDArray[np.floating], sigma_px: float, blur_px: float = 0.7, s
 
     smooth = ndimage.gaussian_filter(np.asarray(volume, np.float32), blur_px)
     inside = smooth[smooth > 0.05 * smooth.max()]
+    if not inside.size:
+        return Points(np.zeros((0, 3)), np.zeros(0), sigma_px)
     highest = (smooth == ndimage.maximum_filter(smooth, 3)) & (smooth > share * np.median(inside))
     at = np.argwhere(highest[1:-1, 1:-1, 1:-1]) + 1
     middle = smooth[tuple(at.T)]
@@ -90,8 +92,8 @@ def adjust(
 ) -> Adjusted:
     """Adjust tilts and points to images (n, y, x), weights being the inverse variance of their pixels.
 
-    Ends after `rounds`, or when the rms turn of a round is below `tolerance_rad`. free: (5,) bool, which of the three turns
-    and two shifts may move. told(rms turn in rad) is called after each round.
+    Ends after `rounds`, or when the rms turn of a round (shifts counted as turns) is below `tolerance_rad`. free: (5,) bool,
+    which of the three turns and two shifts may move. told(rms turn in rad) is called after each round.
     """
     steps: list[float] = []
     length, best = 1.0, None
@@ -103,8 +105,7 @@ def adjust(
         else:
             best, length = _Place(tilts, points, step), min(1.0, 1.5 * length)
         tilts, points = best.moved(length)
-        turns = length * best.step.tilts[:, TURN]
-        steps.append(float(np.sqrt((turns**2).sum(axis=1).mean())))
+        steps.append(length * best.size)
         if told is not None:
             told(steps[-1])
         if steps[-1] < tolerance_rad:
@@ -132,6 +133,13 @@ class _Place:
     tilts: Tilts
     points: Points
     step: _Step
+
+    @property
+    def size(self) -> float:
+        """Rms turn of the step in rad, shifts counted as the turn that moves the points as far."""
+        radius = np.sqrt((self.points.places_px**2).sum(axis=1).mean())
+        square = (self.step.tilts[:, TURN] ** 2).sum(axis=1) + (self.step.tilts[:, SHIFT] ** 2).sum(axis=1) / radius**2
+        return float(np.sqrt(square.mean()))
 
     def moved(self, length: float) -> tuple[Tilts, Points]:
         """Tilts and points after a part of the step; no point or turn goes farther than the linear model reaches."""
