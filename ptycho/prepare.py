@@ -10,6 +10,7 @@ import numpy as np
 from ptycho import variation
 from ptycho.calibrate import measured_aperture
 from ptycho.data import Counts, Patterns, window_size
+from ptycho.feasible import check_feasible
 from ptycho.grid import pixel_A, resize_centred, to_numpy
 from ptycho.likelihood import Likelihood
 from ptycho.optics import Optics
@@ -32,8 +33,9 @@ def prepare(
 ) -> tuple[Problem, State]:
     """Bring the data to the window, the positions to pixels, and make probe and object.
 
-    Raises ValueError for a probe or an object of another shape.
+    Raises ValueError for a probe or an object of another shape, and for a scan or a defocus nothing can be made of.
     """
+    check_feasible(patterns.positions_A, patterns.pixel_mrad, optics)
     n = window_size(patterns, settings.detector)
     counts = Counts(patterns, n, xp, settings.device_bytes)
     pixel = pixel_A(optics.wavelength_A, n, patterns.pixel_mrad)

@@ -21,6 +21,8 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 _BATCH_SIZES = {"lsqml": 128, "adam": 128, "pie": 1}
 REFINED = ("positions", "affine", "tilt", "thickness", "scale", "background", "defocus", "astigmatism")
 """What `ptycho.refine` can move."""
+_LARGEST_OFFSET = 100.0
+_THICKEST_A = 1e4
 
 
 @dataclass(frozen=True)
@@ -128,9 +130,10 @@ class Settings:
             ("position_sigma_A", 0, 10),
         ):
             _within(name, getattr(self, name), lowest, highest)
-        if not (math.isfinite(self.offset) and self.offset >= 0 and 0 <= self.tolerance < 1):
+        if not (0 <= self.offset <= _LARGEST_OFFSET and 0 <= self.tolerance < 1):
             raise ValueError(
-                f"offset is {self.offset} and tolerance {self.tolerance}; expected shares, offset ≥ 0 and 0 ≤ tolerance < 1."
+                f"offset is {self.offset} and tolerance {self.tolerance}; expected shares, 0 ≤ offset ≤ {_LARGEST_OFFSET:g} "
+                "(of the mean bright-field count) and 0 ≤ tolerance < 1."
             )
         if not (0 <= self.momentum < 1 and 0 <= self.held_out <= 0.5 and self.read_noise >= 0):
             raise ValueError(
@@ -153,6 +156,11 @@ class Settings:
             raise ValueError(
                 f"slice_A is {self.slice_A} with {self.slices} slices; expected the distance between slices in Å, one "
                 f"number or one for each of the {self.slices - 1} gaps."
+            )
+        if self.slices > 1 and self.gaps_A.sum() > _THICKEST_A:
+            raise ValueError(
+                f"slice_A is {self.slice_A} with {self.slices} slices, {self.gaps_A.sum():g} Å from the first to the last; "
+                f"expected at most {_THICKEST_A:g} Å, check the unit (Å)."
             )
         if self.slices == 1 and (self.update_tilt is not None or self.update_thickness is not None):
             raise ValueError("update_tilt or update_thickness is given with one slice; both need at least two slices.")

@@ -23,6 +23,7 @@ from ptycho.calibrate.dose import Dose, measure_dose
 from ptycho.calibrate.faults import repair
 from ptycho.calibrate.overlap import measure_overlap, scan_frequencies, super_pixels
 from ptycho.calibrate.parallax import Parallax, measure_parallax
+from ptycho.feasible import check_feasible
 from ptycho.findings import Finding
 from ptycho.optics import Optics
 
@@ -85,10 +86,11 @@ def calibrate(
         negative values. positions_A: (n, 2) (y, x). pixel_mrad, optics: as stated.
     scan_shape: (ny, nx) of a regular scan, needed for defocus, rotation and handedness. mask: (ky, kx) bool, True where
         the detector measured.
-    Raises ValueError when the arguments do not fit together.
+    Raises ValueError when the arguments do not fit together, or nothing can be made of the scan or the defocus.
     """
     positions_A = np.asarray(positions_A, np.float64)
     _check(counts, positions_A, scan_shape, mask)
+    check_feasible(positions_A, pixel_mrad, optics)
     clean = repair(counts, mask)
     findings = list(clean.findings)
     stated = Calibration(clean.mask, clean.kept, np.zeros((len(counts), 2)), pixel_mrad, optics.defocus_A)

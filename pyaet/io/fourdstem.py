@@ -32,6 +32,7 @@ ABERRATIONS = (
 """Attributes a file may have beside the required ones: what is known of the lens beyond its defocus."""
 ANGLE_TOLERANCE_DEG = 0.01
 Angles = Sequence[float] | Sequence[Sequence[float]] | Mapping[str, float]
+_MOST_COUNTS = 2.0**32
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,10 @@ def inspect_tilt(path: str | Path) -> TiltFile:
         _check_acquisition(acquisition, counts.shape[-2:], str(path))
         if "positions_A" in file:
             _check_positions_shape(file["positions_A"].shape, counts.shape, str(path))
+            if file["positions_A"].dtype.kind not in "iuf":
+                raise InputError(
+                    f"{path}: `positions_A` holds {file['positions_A'].dtype}; expected numbers in Å as (y, x)"
+                )
         return TiltFile(
             path=path,
             shape=tuple(counts.shape),
@@ -354,6 +359,7 @@ def _whole_counts(counts: np.ndarray, where: str, row: int | None = None) -> np.
         (lambda: ~np.isfinite(counts) if counts.dtype.kind == "f" else np.False_, "not finite"),
         (lambda: counts < 0 if counts.dtype.kind != "u" else np.False_, "negative"),
         (lambda: counts != np.floor(counts) if counts.dtype.kind == "f" else np.False_, "not a whole number"),
+        (lambda: counts > _MOST_COUNTS if counts.dtype.kind == "f" else np.False_, "more than any detector counts"),
     ):
         bad = fault()
         if np.any(bad):

@@ -14,13 +14,14 @@ import numpy as np
 
 import ptycho
 from ptycho.diagnose import Evidence, diagnose, evidence
+from ptycho.feasible import doubtful_units
 from ptycho.series import low_aberrations, total_phase
 from pyaet.artifacts import Data, fingerprint, key_of, made_by, reading_h5, write_h5
 from pyaet.checkpoints import INTERVAL_S, CheckpointWriter, checkpoint_of, read_checkpoint
 from pyaet.console import Progress
-from pyaet.device import Device, array_module
+from pyaet.device import Device, array_module, available_memory_bytes
 from pyaet.doubts import collected_doubts
-from pyaet.io.errors import RunError, told_of
+from pyaet.io.errors import InputError, RunError, told_of
 from pyaet.io.fourdstem import TiltFile, opened_counts, positions_A
 from pyaet.memory import TiltSize, device_bytes
 from pyaet.plan import Ptychography
@@ -151,6 +152,7 @@ def _run(
     """The reconstruction, taken up where an interrupted one left it, and what is to be said about that."""
     held, note = read_checkpoint(checkpoint_of(task.target), task.key)
     probe = None if task.probe_from is None else read_probe(task.probe_from)
+    _refuse_beyond_memory(task, _size(task, patterns))
     held_on_gpu = device_bytes(_size(task, patterns), task.settings.engine(), task.device)
     settings = task.settings.engine(threads=task.threads, device_bytes=held_on_gpu)
 
@@ -177,6 +179,20 @@ def _run(
         return run(None), {"note": note} if note else {}
     except ptycho.Diverged as error:
         raise RunError(f"{task.tilt.path}: {error}") from error
+
+
+def _refuse_beyond_memory(task: TiltTask, size: TiltSize) -> None:
+    """Raise InputError where the machine cannot hold what the reconstruction takes beside the counts."""
+    gpu = task.device == "cuda"
+    settings = replace(task.settings.engine(), device_bytes=0) if gpu else task.settings.engine()
+    need, free = size.engine_bytes(settings, gpu=gpu), available_memory_bytes(task.device)
+    if free and need > free:
+        ny, nx = size.image_px(settings)
+        raise InputError(
+            f"{task.tilt.path}: an object of {ny} × {nx} px, {settings.slices} slices and {settings.probe_modes} probe modes of "
+            f"{size.window(settings)}² px take {need / 1e9:.3g} GB, {free / 1e9:.3g} GB are free; expected a smaller problem: check "
+            "step_A, positions_A, pixel_mrad, detector, slices and probe_modes"
+        )
 
 
 def _watcher(task: TiltTask, patterns: ptycho.Patterns) -> Callable[[ptycho.Iteration], None]:
@@ -243,7 +259,7 @@ def _datasets(result: ptycho.Result, phase: np.ndarray, mean_pattern: np.ndarray
 def _findings(task: TiltTask, shown: Evidence) -> list[ptycho.Finding]:
     """What the tilt itself gave reason to say: the one place where the findings of calibration and diagnosis come together."""
     before = () if task.calibration is None else task.calibration.findings
-    return [*before, *diagnose(shown)]
+    return [*doubtful_units(optics_of(task.tilt)), *before, *diagnose(shown)]
 
 
 def _defocus_A(result: ptycho.Result, optics: ptycho.Optics, path: Path) -> float:

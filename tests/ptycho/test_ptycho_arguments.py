@@ -8,7 +8,7 @@ import pytest
 import ptycho
 
 COUNTS = np.ones((4, 8, 8), np.uint8)
-POSITIONS = np.zeros((4, 2))
+POSITIONS = np.array([(0.0, 0.0), (0.0, 20.0), (20.0, 0.0), (20.0, 20.0)])
 
 
 @pytest.mark.parametrize(

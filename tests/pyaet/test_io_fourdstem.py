@@ -141,6 +141,20 @@ def test_positions_of_another_scan(tmp_path: Path) -> None:
         inspect_tilt(path)
 
 
+def test_positions_and_counts_that_are_no_numbers_of_their_kind(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.h5")
+    with h5py.File(path, "a") as file:
+        file["positions_A"] = np.full((12, 2), b"a")
+    with pytest.raises(InputError, match=r"`positions_A` holds \|S1; expected numbers in Å"):
+        inspect_tilt(path)
+    path = make(tmp_path / "b.h5")
+    with h5py.File(path, "a") as file:
+        del file["counts"]
+        file["counts"] = np.full((2, 2, 8, 8), 1e30)
+    with pytest.raises(InputError, match=r"`counts` at \(0, 0, 0, 0\) is 1e\+30, more than any detector counts"):
+        read_counts(inspect_tilt(path))
+
+
 def test_unreadable_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="no such file"):
         inspect_tilt(tmp_path / "none.h5")

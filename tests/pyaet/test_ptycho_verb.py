@@ -26,6 +26,22 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, s
     return int(leave.value.code or 0), out, err
 
 
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--picture", "nowhere/x.png"], "its folder does not exist; expected the name of a .png"),
+        (["--picture", "x.tif"], "it ends in '.tif'; expected the name of a .png"),
+        (["--set", "detector=200000"], "GB are free; expected a smaller problem"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_anything_is_written(
+    tilt_series: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], sentence: str
+) -> None:
+    code, _, said = call(capsys, "ptycho", tilt_series / "t_0.h5", "--out", tmp_path / "r.h5", *options)
+    assert code == 2 and sentence in said
+    assert not (tmp_path / "r.h5").exists()
+
+
 def test_one_tilt_gives_one_file_and_a_picture(
     tilt_series: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
