@@ -67,6 +67,8 @@ def calibrate(
     Raises ValueError for arguments that do not fit, or where the images show no separate atoms.
     """
     given = _checked(projections, angles_deg, min_distance_px)
+    if volumes < 1:
+        raise ValueError(f"volumes is {volumes}; expected a positive whole number.")
     free = np.array([*_each(angles, 3), *_each(shifts, 2)[::-1]])
     # Imported here: the image filters behind it take longer to import than all the rest of the library.
     from tomo.calibrate.levels import settle

@@ -53,12 +53,14 @@ def settle(
     reference = rotation(angles_deg)
     threads = available_threads() if threads is None else threads
     weights = _weights(images)
-    tilts, coarse, turns, adjusted = Tilts.at(angles_deg), _coarsest(min_distance_px), [], None
+    tilts, coarse, turns = Tilts.at(angles_deg), _coarsest(min_distance_px), []
     fine = coarse == 1
     for done in range(1, volumes + 1):
         adjusted = _once(images, weights, tilts, angles_deg, 1 if fine else coarse, free, tolerance_deg, threads)
         strays = _strays(adjusted.chi2)
-        moved, _, _ = in_gauge(_found_again(images, adjusted, strays, free), reference)
+        # What is sought again is right to a fraction of a degree: only another volume can adjust it.
+        sought_again = _found_again(images, adjusted, strays, free) if done < volumes else adjusted.tilts
+        moved, _, _ = in_gauge(sought_again, reference)
         turns.append(_moved_deg(moved, tilts, images.shape[2]))
         tilts = moved
         log.info("volume %d, voxels of %d px: turned by %.4f° rms", done, 1 if fine else coarse, turns[-1])
@@ -67,7 +69,6 @@ def settle(
         if fine and turns[-1] < tolerance_deg and not strays:
             break
         fine = fine or turns[-1] < COARSE_SETTLED * tolerance_deg or done == volumes - 2
-    assert adjusted is not None
     return Calibration(
         angles_deg=tilts.angles_deg(angles_deg),
         shifts_px=tilts.shifts_px[:, ::-1].copy(),
@@ -76,7 +77,7 @@ def settle(
         angle_sigma_deg=np.degrees(adjusted.turn_sigma_rad),
         shift_sigma_px=adjusted.shift_sigma_px[:, ::-1].copy(),
         chi2=adjusted.chi2,
-        strays=_strays(adjusted.chi2),
+        strays=strays,
         turns_deg=tuple(turns),
         converged=bool(fine and turns[-1] < COARSE_SETTLED * tolerance_deg),
     )
