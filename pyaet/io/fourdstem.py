@@ -82,11 +82,12 @@ def inspect_tilt(path: str | Path) -> TiltFile:
         )
         _check_acquisition(acquisition, counts.shape[-2:], str(path))
         if "positions_A" in file:
-            _check_positions_shape(file["positions_A"].shape, counts.shape, str(path))
-            if file["positions_A"].dtype.kind not in "iuf":
-                raise InputError(
-                    f"{path}: `positions_A` holds {file['positions_A'].dtype}; expected numbers in Å as (y, x)"
-                )
+            given = file["positions_A"]
+            kind = given.dtype if isinstance(given, h5py.Dataset) else None
+            if kind is None or kind.kind not in "iuf":
+                found = "is a group" if kind is None else f"holds {kind}"
+                raise InputError(f"{path}: `positions_A` {found}; expected numbers in Å as (y, x)")
+            _check_positions_shape(given.shape, counts.shape, str(path))
         return TiltFile(
             path=path,
             shape=tuple(counts.shape),

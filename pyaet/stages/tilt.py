@@ -214,7 +214,8 @@ def _name(tilt: TiltFile) -> str:
 
 
 def _size(task: TiltTask, patterns: ptycho.Patterns) -> TiltSize:
-    extent_A = np.ptp(patterns.positions_A, axis=0)
+    # The object is centred on coordinate 0, wherever the scan lies.
+    extent_A = 2 * np.abs(patterns.positions_A).max(axis=0)
     return TiltSize(
         len(patterns.counts),
         patterns.detector_shape,

@@ -147,6 +147,11 @@ def test_positions_and_counts_that_are_no_numbers_of_their_kind(tmp_path: Path) 
         file["positions_A"] = np.full((12, 2), b"a")
     with pytest.raises(InputError, match=r"`positions_A` holds \|S1; expected numbers in Å"):
         inspect_tilt(path)
+    path = make(tmp_path / "c.h5")
+    with h5py.File(path, "a") as file:
+        file.create_group("positions_A")
+    with pytest.raises(InputError, match="`positions_A` is a group; expected numbers in Å"):
+        inspect_tilt(path)
     path = make(tmp_path / "b.h5")
     with h5py.File(path, "a") as file:
         del file["counts"]

@@ -10,12 +10,13 @@ import h5py
 import numpy as np
 import pytest
 
+import ptycho
 from pyaet.checkpoints import checkpoint_of, finished_tilts
 from pyaet.io.fourdstem import inspect_tilt, opened_counts, read_counts, write_tilt
 from pyaet.plan import Ptychography
 from pyaet.simulate.fourdstem import Recording, simulate_tilt
 from pyaet.stages.calibration import CalibrationTask, calibrate_tilt, optics_of
-from pyaet.stages.tilt import TiltTask, reconstruct_tilt, tilt_key
+from pyaet.stages.tilt import TiltTask, _size, reconstruct_tilt, tilt_key
 
 RECORDING = Recording(scan_shape=(14, 12), window_A=12.0, dose_e_per_A2=1e5, phonons=1, slice_A=4.0)
 SETTINGS = Ptychography(
@@ -211,3 +212,12 @@ def test_the_lens_of_the_file_reaches_the_engine_and_the_key(tilt: Path, tmp_pat
     assert optics_of(plain).c30_A == 0
     assert optics_of(found).c30_A == 5e4
     assert tilt_key(found, SETTINGS, 0) != tilt_key(replace(found, aberrations={}), SETTINGS, 0)
+
+
+def test_memory_is_counted_from_coordinate_0_wherever_the_scan_lies() -> None:
+    class Task:
+        tilt = type("Tilt", (), {"energy_eV": 80e3})()
+
+    grid = np.stack(np.meshgrid(np.arange(6.0), np.arange(6.0), indexing="ij"), -1).reshape(-1, 2)
+    patterns = ptycho.Patterns(np.ones((36, 16, 16), np.uint8), grid + np.array([1000.0, -3000.0]), 2.0)
+    assert _size(Task(), patterns).field_A == (2010.0, 6000.0)
