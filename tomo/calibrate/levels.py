@@ -94,11 +94,9 @@ def _found_again(
     images: NDArray[np.float32], adjusted: Adjusted, strays: tuple[int, ...], free: NDArray[np.bool_]
 ) -> Tilts:
     """The adjusted tilts, those gone astray sought anew."""
-    tilts = adjusted.tilts
+    tilts = adjusted.tilts.some(slice(None))
     for k in strays:
-        one = Tilts(*(a[k : k + 1] for a in (tilts.rotations, tilts.shifts_px, tilts.scales, tilts.backgrounds)))
-        again = sought(images[k], one, adjusted.points, free)
-        tilts = Tilts(*(a.copy() for a in (tilts.rotations, tilts.shifts_px, tilts.scales, tilts.backgrounds)))
+        again = sought(images[k], tilts.some(slice(k, k + 1)), adjusted.points, free)
         tilts.rotations[k], tilts.shifts_px[k] = again.rotations[0], again.shifts_px[0]
         log.info("tilt %d fits worse than the others and was sought again", k)
     return tilts
@@ -179,7 +177,7 @@ def _width(
 ) -> float:
     """Width in px with which the points explain some of the images best."""
     some = np.unique(np.linspace(0, len(images) - 1, 5).astype(int))
-    few = Tilts(*(a[some] for a in (tilts.rotations, tilts.shifts_px, tilts.scales, tilts.backgrounds)))
+    few = tilts.some(some)
     at = replace(found, places_px=found.places_px * voxel_px)
     chi2 = [misfit(images[some], weights[some], few, replace(at, sigma_px=float(s)), threads) for s in WIDTHS_PX]
     k = int(np.clip(np.argmin(chi2), 1, len(chi2) - 2))

@@ -32,6 +32,11 @@ class Tilts:
         n = len(angles_deg)
         return cls(rotation(angles_deg), np.zeros((n, 2)), np.ones(n), np.zeros(n))
 
+    def some(self, which: NDArray[np.integer] | slice) -> Tilts:
+        """A copy of some of the tilts, by their numbers."""
+        parts = (self.rotations, self.shifts_px, self.scales, self.backgrounds)
+        return Tilts(*(part[which].copy() for part in parts))
+
     def seen(self, points_px: Array) -> Array:
         """Where points (m, 3) as (x, y, z) in px are seen: (n, m, 3), the third along the beam."""
         out = points_px @ self.rotations.transpose(0, 2, 1)
