@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 MATCH_BLUR_A = 0.4
 """About the width of an atom's image: what is finer is noise when images are matched."""
 
+WITHIN_ERRORS = 2.0
+"""Refined angles that differ by less than so many of their errors are no better than the given ones."""
+
 FEW_TILTS = 15
 """Below this many tilts a volume of atoms is doubtful whatever its noise."""
 
@@ -114,6 +117,12 @@ def _doubts(found: tomo.Calibration, given_deg: np.ndarray) -> list[str]:
         said.append(
             f"the tilt angles did not settle: the last of {len(found.turns_deg)} volumes still turned them by "
             f"{found.turns_deg[-1]:.2g}° rms; the start may be too far off"
+        )
+    change, sigma = (float(np.sqrt((a**2).mean())) for a in (found.angles_deg - given_deg, found.angle_sigma_deg))
+    if change < WITHIN_ERRORS * sigma:
+        said.append(
+            f"the refined angles differ from the given ones by {change:.2g}° rms, their errors are {sigma:.2g}°: the images cannot "
+            "better the angles given, leave calibrate off"
         )
     if found.strays:
         named = ", ".join(f"{given_deg[k, 1]:+.4g}°" for k in found.strays)

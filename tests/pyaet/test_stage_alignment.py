@@ -12,10 +12,10 @@ from pyaet.cli import main
 from pyaet.console import Console
 from pyaet.io.errors import InputError
 from pyaet.plan import Alignment
-from pyaet.stages.alignment import align
+from pyaet.stages.alignment import _doubts, align
 from pyaet.stages.context import Context
 from pyaet.stages.projections import Projections, write_projections
-from tomo import rotation
+from tomo import Calibration, rotation
 from tomo.calibrate.tilts import turns_between
 
 CONTEXT = Context("cpu", 1, 0, Console(terminal=False), "key")
@@ -57,6 +57,16 @@ def test_refined_angles_stand_beside_the_given_ones(places_A: np.ndarray, tmp_pa
     assert sigma.shape == (25, 3) and (sigma > 0).all()
     assert told["calibration_settled"] and told["angle_change_rms_deg"] == pytest.approx(before, rel=0.3)
     assert np.abs(aligned.sum(axis=(1, 2)) / aligned.sum(axis=(1, 2)).mean() - 1).max() < 0.05
+
+
+@pytest.mark.parametrize(("change_deg", "told"), [(0.3, True), (2.0, False)])
+def test_a_change_within_its_errors_is_doubted(change_deg: float, told: bool) -> None:
+    n = len(TRUE_DEG)
+    found = Calibration(
+        TRUE_DEG + change_deg, np.zeros((n, 2)), np.ones(n), np.zeros(n), np.full((n, 3), 0.2), np.ones((n, 2)), np.ones(n),
+        (), (0.01,), True,
+    )  # fmt: skip
+    assert any("leave calibrate off" in sentence for sentence in _doubts(found, TRUE_DEG)) == told
 
 
 def test_without_calibration_angles_are_left_alone(places_A: np.ndarray, tmp_path: Path) -> None:
