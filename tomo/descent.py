@@ -106,13 +106,14 @@ class Descent:
         residual *= self.rows
         seen = None
         for s, (A, columns) in enumerate(zip(self.slabs, self.columns, strict=True)):
-            x, change = self._from_store(self.x[s]), A.T(residual)
-            change *= columns
+            x, moved = self._from_store(self.x[s]), A.T(residual)
+            # In place: fresh memory for a large volume costs as much as the projection.
+            moved *= columns
+            self.xp.subtract(x, moved, out=moved)
             if share:
-                moved = x + share * (x - self._from_store(self._earlier[s]))
-                moved -= change
-            else:
-                moved = x - change
+                ahead = x - self._from_store(self._earlier[s])
+                ahead *= share
+                moved += ahead
             self._constrain(moved, A)
             if self.rules.momentum:
                 self._earlier[s] = self.x[s]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -38,11 +38,15 @@ def available_threads() -> int:
 
 def share_out(kernel: Callable[..., None], count: int, threads: int, *arguments: Any) -> None:
     """Run kernel(start, stop, *arguments) over range(count) on so many threads; an error in any of them is raised."""
-    parts = min(count, PARTS_PER_THREAD * threads)
-    if threads == 1 or parts < 2:
-        kernel(0, count, *arguments)
+    parts = max(1, min(count, PARTS_PER_THREAD * threads))
+    share_parts(kernel, [count * part // parts for part in range(parts + 1)], threads, *arguments)
+
+
+def share_parts(kernel: Callable[..., None], bounds: Sequence[int], threads: int, *arguments: Any) -> None:
+    """The same, cut at the bounds only: what lies between two of them is the work of one thread."""
+    if threads == 1 or len(bounds) <= 2:
+        kernel(bounds[0], bounds[-1], *arguments)
         return
-    bounds = [count * part // parts for part in range(parts + 1)]
     with ThreadPoolExecutor(threads) as pool:
         jobs = [pool.submit(kernel, a, b, *arguments) for a, b in itertools.pairwise(bounds)]
         for job in jobs:

@@ -79,7 +79,8 @@ class Projector:
         self._norm: float | None = None
         self.tilts_about_y = is_tilt_about_y(rotations)
         if self.tilts_about_y:
-            both = kernels_axis.tables(self.geometry, self.dtype)
+            groups = min(self.threads, len(rotations))
+            both = kernels_axis.tables(self.geometry, self.dtype, groups=groups, tiled=xp is np)
             self._matrix, self._transposed_matrix = (matrix.on(xp) for matrix in both)
             self._taps = [_taps(self.geometry.offsets[:, 1] + shift) for shift in shifts[:, 0]]
 

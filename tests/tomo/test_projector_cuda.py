@@ -36,8 +36,8 @@ extern "C" void set_grid(int gx, int gy, int gz, int bx, int by)
 {runners}
 """
 RUN_AXIS = """
-extern "C" void run(int rows, int ny, const long long* start, const int* column, const real* weight, const real* source,
-                    real* out) { RUN(sparse_rows(rows, ny, start, column, weight, source, out)) }
+extern "C" void run(int rows, int ny, const long long* start, const int* row, const int* column, const real* weight,
+                    const real* source, real* out) { RUN(sparse_rows(rows, ny, start, row, column, weight, source, out)) }
 """
 EULER_ARGUMENTS = (
     "int n, int ny, int nx, int first, int parts, const real* tilts, const real* steps, const real* reach, "
@@ -66,12 +66,12 @@ def test_nvcc_accepts_the_source(tmp_path: Path, name: str, real: str) -> None:
 def test_the_axis_kernel_multiplies(tmp_path: Path, rng: np.random.Generator) -> None:
     angles = [(0, 25, 0), (0, -70, 0)]
     A = Projector(angles, (35, 9), depth=6, dtype=np.float64)
-    matrix, _ = axis.tables(A.geometry, A.dtype)
+    matrix, _ = axis.tables(A.geometry, A.dtype, groups=1, tiled=False)
     volume, out = rng.random(A.domain_shape), np.zeros((2 * 9, 35))
     library = _compiled(tmp_path, axis.CUDA_SOURCE, RUN_AXIS)
-    library.set_grid(-(-len(out) // axis.CUDA_BLOCK[1]), -(-35 // axis.CUDA_BLOCK[0]), 1, *axis.CUDA_BLOCK)
+    library.set_grid(-(-len(matrix.row) // axis.CUDA_BLOCK[1]), -(-35 // axis.CUDA_BLOCK[0]), 1, *axis.CUDA_BLOCK)
     flat = np.ascontiguousarray(volume.transpose(0, 2, 1))
-    library.run(len(out), 35, *map(_at, (matrix.start, matrix.column, matrix.weight, flat, out)))
+    library.run(len(matrix.row), 35, *map(_at, (matrix.start, matrix.row, matrix.column, matrix.weight, flat, out)))
     np.testing.assert_allclose(out.reshape(2, 9, 35).transpose(0, 2, 1), A(volume), rtol=1e-12)
 
 
