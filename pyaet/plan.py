@@ -223,8 +223,12 @@ class Adf(Section):
 
 
 class Alignment(Section):
-    """Where the rotation centre lies in every image, how bright every image is, and with `calibrate` how it was turned."""
+    """Where the rotation centre lies in every image, how bright every image is, and with `calibrate` how it was turned.
 
+    tilt_axis: "search" takes its direction in the images (φ of all tilts) from the images instead of from the angles given.
+    """
+
+    tilt_axis: Literal["given", "search"] = "given"
     centre_of_mass: bool = True
     common_line: bool = True
     match: bool = True

@@ -19,9 +19,15 @@ from tomo.resire import resire
 
 if TYPE_CHECKING:
     from tomo.adf import Conditioned, condition_adf
+    from tomo.align.axis import TiltAxis, tilt_axis
 
 # Public names whose modules bring heavier packages: imported on first use.
-_LAZY = {"Conditioned": "tomo.adf", "condition_adf": "tomo.adf"}
+_LAZY = {
+    "Conditioned": "tomo.adf",
+    "TiltAxis": "tomo.align.axis",
+    "condition_adf": "tomo.adf",
+    "tilt_axis": "tomo.align.axis",
+}
 
 __all__ = [
     "Alignment",
@@ -30,6 +36,7 @@ __all__ = [
     "Iteration",
     "Projector",
     "Reconstruction",
+    "TiltAxis",
     "align",
     "calibrate",
     "condition_adf",
@@ -37,6 +44,7 @@ __all__ = [
     "resire",
     "rotation",
     "sirt",
+    "tilt_axis",
 ]
 
 

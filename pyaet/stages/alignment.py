@@ -32,67 +32,98 @@ def align(
     source: Path, target: Path, settings: Alignment, context: Context, min_distance_A: float | None = None
 ) -> dict[str, Any]:
     """Align `projections.h5` into `aligned.h5`; return the stage's numbers. `min_distance_A` is needed to calibrate."""
-    import tomo
-
     given = read_projections(source)
     if settings.calibrate and min_distance_A is None:
         raise InputError("calibrate is true without a least distance of two atoms; expected --min-distance-A in Å")
-    with told_of(source), context.console.task("alignment") as progress:
-        result = tomo.align(
-            given.images,
-            given.angles_deg,
-            **settings.model_dump(exclude={"calibrate"}),
-            match_blur_px=MATCH_BLUR_A / given.pixel_A,
-            progress=progress,
-        )
-    calibration = None
+    numbers: dict[str, Any] = {}
+    doubts = _few_tilts(given.angles_deg)
+    angles_deg = given.angles_deg
+    if settings.tilt_axis == "search":
+        angles_deg = _about_axis_found(source, given, numbers, doubts)
+    result = _aligned(source, replace(given, angles_deg=angles_deg), settings, context)
+    data = {}
     if settings.calibrate and min_distance_A is not None:
-        with told_of(source), context.console.task("calibration", "turn°") as progress:
-            calibration = tomo.calibrate(
-                result.projections,
-                given.angles_deg,
-                min_distance_px=min_distance_A / given.pixel_A,
-                progress=progress,
-                threads=context.workers,
-            )
-        result = _recalibrated(result, calibration)
+        found = _calibrated(source, result.projections, angles_deg, min_distance_A / given.pixel_A, context)
+        numbers |= _calibration_numbers(found, angles_deg)
+        doubts += _doubts(found, angles_deg)
+        if _is_known(found, angles_deg):
+            result, angles_deg = _recalibrated(result, found), found.angles_deg
+            data["angle_sigma_deg"] = Data(found.angle_sigma_deg, "deg")
+    if angles_deg is not given.angles_deg:
+        data["given_angles_deg"] = Data(given.angles_deg, "deg")
     shifts_A = result.shifts_px * given.pixel_A
-    data = {
+    data |= {
         "shifts_A": Data(shifts_A, "Å"),
         "scales": Data(result.scales, ""),
         "backgrounds": Data(result.backgrounds, given.unit),
     }
-    angles_deg = given.angles_deg
-    if calibration is not None:
-        angles_deg = calibration.angles_deg
-        data["given_angles_deg"] = Data(given.angles_deg, "deg")
-        data["angle_sigma_deg"] = Data(calibration.angle_sigma_deg, "deg")
     write_projections(target, Projections(result.projections, angles_deg, given.pixel_A, given.unit), context.key, data)
-    theta = np.unique(np.round(given.angles_deg, 3), axis=0)
-    few = (
-        [f"{len(theta)} tilts are few for a volume: atoms may be missing or invented"] if len(theta) < FEW_TILTS else []
-    )
-    numbers: dict[str, Any] = {
-        "warnings": few,
+    return numbers | {
+        "warnings": doubts,
         "shift_rms_A": float(np.sqrt(np.mean(shifts_A**2))),
         "shift_max_A": float(np.abs(shifts_A).max()),
         "scale_spread": float(np.std(result.scales)),
     }
-    if calibration is not None:
-        numbers |= _calibration_numbers(calibration, given.angles_deg)
-        numbers["warnings"] = [*few, *_doubts(calibration, given.angles_deg)]
-    return numbers
+
+
+def _few_tilts(angles_deg: np.ndarray) -> list[str]:
+    count = len(np.unique(np.round(angles_deg, 3), axis=0))
+    return [f"{count} tilts are few for a volume: atoms may be missing or invented"] if count < FEW_TILTS else []
+
+
+def _about_axis_found(source: Path, given: Projections, numbers: dict[str, Any], doubts: list[str]) -> np.ndarray:
+    """The angles (n, 3) with the tilt axis that the images show, or as given where they show none."""
+    import tomo
+
+    with told_of(source):
+        axis = tomo.tilt_axis(given.images)
+    numbers |= {
+        "tilt_axis_deg": axis.direction_deg,
+        "tilt_axis_error_deg": axis.error_deg,
+        "tilt_axis_contrast": axis.contrast,
+    }
+    if not axis.clear:
+        doubts.append(
+            f"the images do not show about which axis they were tilted ({axis.direction_deg:.3g} ± {axis.error_deg:.2g}°, contrast "
+            f"{axis.contrast:.2f}): it is left as given"
+        )
+        return given.angles_deg
+    angles_deg = given.angles_deg.copy()
+    # Of the two ends of the axis the one nearer to where it was said to be: the hand of the specimen hangs on it.
+    said = angles_deg[:, 0].mean()
+    angles_deg[:, 0] = axis.direction_deg + 180.0 * np.round((said - axis.direction_deg) / 180.0)
+    return angles_deg
+
+
+def _aligned(source: Path, given: Projections, settings: Alignment, context: Context) -> tomo.Alignment:
+    import tomo
+
+    with told_of(source), context.console.task("alignment") as progress:
+        return tomo.align(
+            given.images,
+            given.angles_deg,
+            **settings.model_dump(exclude={"calibrate", "tilt_axis"}),
+            match_blur_px=MATCH_BLUR_A / given.pixel_A,
+            progress=progress,
+        )
+
+
+def _calibrated(
+    source: Path, images: np.ndarray, angles_deg: np.ndarray, min_distance_px: float, context: Context
+) -> tomo.Calibration:
+    import tomo
+
+    with told_of(source), context.console.task("calibration", "turn°") as progress:
+        return tomo.calibrate(
+            images, angles_deg, min_distance_px=min_distance_px, progress=progress, threads=context.workers
+        )
 
 
 def _recalibrated(aligned: tomo.Alignment, found: tomo.Calibration) -> tomo.Alignment:
     """The alignment with what calibration found beyond it: images moved once more, scales and backgrounds put together."""
-    from tomo.align.shift import shifted
-
-    scale, level = (a.astype(np.float32)[:, None, None] for a in (found.scales, found.backgrounds))
-    even = (aligned.projections - level) / scale
     return replace(
         aligned,
-        projections=np.stack([shifted(image, -shift) for image, shift in zip(even, found.shifts_px, strict=True)]),
+        projections=found.applied(aligned.projections),
         shifts_px=aligned.shifts_px - found.shifts_px,
         scales=aligned.scales / found.scales,
         backgrounds=aligned.backgrounds + found.backgrounds / aligned.scales,
@@ -107,7 +138,23 @@ def _calibration_numbers(found: tomo.Calibration, given_deg: np.ndarray) -> dict
         "angle_sigma_deg": float(np.median(found.angle_sigma_deg)),
         "calibration_volumes": len(found.turns_deg),
         "calibration_settled": found.converged,
+        "calibration_used": _is_known(found, given_deg),
     }
+
+
+def _change_and_error(found: tomo.Calibration, given_deg: np.ndarray) -> tuple[float, float]:
+    """Rms of the turns about each axis and of their standard errors, in degrees."""
+    from tomo.calibrate.tilts import turns_between
+    from tomo.geometry import rotation
+
+    turns = turns_between(rotation(found.angles_deg), rotation(given_deg))
+    return float(np.sqrt((turns**2).mean())), float(np.sqrt((found.angle_sigma_deg**2).mean()))
+
+
+def _is_known(found: tomo.Calibration, given_deg: np.ndarray) -> bool:
+    """Whether the refined angles can be told from the given ones."""
+    change, sigma = _change_and_error(found, given_deg)
+    return change >= WITHIN_ERRORS * sigma
 
 
 def _doubts(found: tomo.Calibration, given_deg: np.ndarray) -> list[str]:
@@ -118,11 +165,11 @@ def _doubts(found: tomo.Calibration, given_deg: np.ndarray) -> list[str]:
             f"the tilt angles did not settle: the last of {len(found.turns_deg)} volumes still turned them by "
             f"{found.turns_deg[-1]:.2g}° rms; the start may be too far off"
         )
-    change, sigma = (float(np.sqrt((a**2).mean())) for a in (found.angles_deg - given_deg, found.angle_sigma_deg))
-    if change < WITHIN_ERRORS * sigma:
+    if not _is_known(found, given_deg):
+        change, sigma = _change_and_error(found, given_deg)
         said.append(
             f"the refined angles differ from the given ones by {change:.2g}° rms, their errors are {sigma:.2g}°: the images cannot "
-            "better the angles given, leave calibrate off"
+            "better the given angles, which are kept, shifts and scales with them"
         )
     if found.strays:
         named = ", ".join(f"{given_deg[k, 1]:+.4g}°" for k in found.strays)

@@ -3,6 +3,7 @@
     python tests/bench/tomography.py speed [--si208 FOLDER]      RESIRE on 128³ × 60 tilts, against ASTRA's SIRT if installed
     python tests/bench/tomography.py scaling [--general]         seconds per iteration against size, 60 tilts
     python tests/bench/tomography.py calibration MODELS          angles, shifts, scales and backgrounds of a CoPdPt particle
+    python tests/bench/tomography.py tracing MODELS              atoms of that particle, with true, given and refined calibration
 
 `speed` takes the published counts of 208 silicon atoms where FOLDER is given, else a phantom. `calibration` simulates linear dark-field
 projections of the 18 356 atoms in MODELS at their true angles (55 tilts, 0.347 Å, 1.7e4 e⁻/Å²) and starts from the experimental
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,7 @@ def scaling(options: argparse.Namespace) -> list[str]:
         images = np.ones((TILTS, n, n), np.float32)
         start = time.perf_counter()
         ticks = ticks_of(images, angles, options.threads)
-        seconds = float(np.median(np.diff(ticks)))
+        seconds = float(np.min(np.diff(ticks)))
         each = 1e9 * seconds / (n**3 * TILTS)
         first = first or each
         rows.append(f"| {n}³ | {seconds:.3f} | {each:.3f} | {each / first:.2f} | {ticks[0] - start - seconds:.1f} |")
@@ -140,19 +141,8 @@ def calibration(options: argparse.Namespace) -> list[str]:
     ]
     images, true_deg, start_deg = particle(options.models)
     reference = tomo.rotation(true_deg)
-    rng = np.random.default_rng(5)
-    for name in ("angles", "all"):
-        shifts = (
-            np.zeros((len(images), 2)) if name == "angles" else rng.uniform(-1.25, 1.25, (len(images), 2)) / PIXEL_A
-        )
-        scales = np.ones(len(images)) if name == "angles" else rng.uniform(0.9, 1.1, len(images))
-        levels = np.zeros(len(images)) if name == "angles" else rng.uniform(-0.05, 0.05, len(images)) * images.max()
-        given = spoilt(images, shifts, scales, levels)
-        found, seconds = timed(
-            lambda given=given: tomo.calibrate(
-                given, start_deg, min_distance_px=APART_A / PIXEL_A, threads=options.threads, progress=told
-            )
-        )
+    for name, given, shifts, scales in cases(images):
+        found, seconds = timed(lambda given=given: calibrated(given, start_deg, options.threads))
         before, after = (errors_deg(tomo.rotation(a), reference) for a in (start_deg, found.angles_deg))
         rest = without_translation(found.shifts_px - shifts, tomo.rotation(found.angles_deg)) * PIXEL_A
         ratio = found.scales / scales
@@ -164,31 +154,87 @@ def calibration(options: argparse.Namespace) -> list[str]:
     return rows
 
 
+def tracing(options: argparse.Namespace) -> list[str]:
+    rows = ["| calibration | recall | precision | RMSD pm | of the true one's |", "|---|---|---|---|---|"]
+    images, true_deg, start_deg = particle(options.models)
+    truth_A = model(options.models)[0]
+    best = traced(images, true_deg, true_deg, truth_A, options.threads)
+    series = {"true": best, "given angles": traced(images, start_deg, true_deg, truth_A, options.threads)}
+    for name, given, _, _ in cases(images):
+        found = calibrated(given, start_deg, options.threads)
+        series[f"refined: {name}"] = traced(found.applied(given), found.angles_deg, true_deg, truth_A, options.threads)
+    for name, strict in series.items():
+        ratio = strict.rmsd_pm / best.rmsd_pm
+        rows.append(f"| {name} | {strict.recall:.4f} | {strict.precision:.4f} | {strict.rmsd_pm:.2f} | {ratio:.3f} |")
+    return rows
+
+
+def cases(images: np.ndarray) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
+    """Name, images to calibrate, and what was done to them: shifts (n, 2) in px and scales (n,)."""
+    n, rng = len(images), np.random.default_rng(5)
+    yield "angles", images, np.zeros((n, 2)), np.ones(n)
+    shifts, scales = rng.uniform(-1.25, 1.25, (n, 2)) / PIXEL_A, rng.uniform(0.9, 1.1, n)
+    yield "all", spoilt(images, shifts, scales, rng.uniform(-0.05, 0.05, n) * images.max()), shifts, scales
+
+
+def calibrated(images: np.ndarray, start_deg: np.ndarray, threads: int | None) -> tomo.Calibration:
+    return tomo.calibrate(images, start_deg, min_distance_px=APART_A / PIXEL_A, threads=threads, progress=told)
+
+
+def traced(
+    images: np.ndarray, angles_deg: np.ndarray, true_deg: np.ndarray, truth_A: np.ndarray, threads: int | None
+) -> Any:
+    """Atoms of a volume against the truth, after the rotation that the angles have in common with the true ones."""
+    import analysis
+    from tomo.calibrate.tilts import common_turn
+
+    found = tomo.resire(images, angles_deg, iterations=40, momentum=True, threads=threads, progress=at_iteration)
+    peaks = analysis.trace(found.volume, PIXEL_A, min_distance_A=APART_A)
+    atoms = analysis.classify(found.volume, PIXEL_A, peaks, ["Co", "Pd", "Pt"], rng=np.random.default_rng(0)).atoms
+    turn = common_turn(tomo.rotation(angles_deg), tomo.rotation(true_deg))
+    strict = analysis.compare(atoms.positions_A @ turn.T, None, truth_A, None, 1.5).strict
+    print(f"recall {strict.recall:.4f}, precision {strict.precision:.4f}, RMSD {strict.rmsd_pm:.2f} pm", flush=True)
+    return strict
+
+
+def at_iteration(done: int, total: int, r_factor: float) -> None:
+    print(f"iteration {done} of {total}: R {r_factor:.4f}", flush=True)
+
+
 def told(done: int, most: int, turn_deg: float) -> None:
     print(f"volume {done} of at most {most}: turned by {turn_deg:.4f}° rms", flush=True)
 
 
 def particle(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Counts (n, y, x), true and experimental angles (n, 3)."""
-    from scipy.io import loadmat
-
     from pyaet.simulate.adf import Imaging, simulate_adf_tilt
 
-    def array(name: str) -> np.ndarray:
-        return next(v for k, v in loadmat(folder / name).items() if not k.startswith("_"))
-
-    true_deg, start_deg = array("CoPdPt_Angle_Dose1p7e4.mat"), array("CoPdPt_ExperimentalAngles.mat")
-    atoms = array("MG_final_atom_coord_inA.mat").T
-    symbols = np.array(["Co", "Pd", "Pt"])[array("MG_final_atom_types.mat").ravel().astype(int) - 1].tolist()
+    true_deg, start_deg = (
+        only_array(folder / f"CoPdPt_{name}.mat").astype(np.float64)
+        for name in ("Angle_Dose1p7e4", "ExperimentalAngles")
+    )
+    atoms_A, symbols = model(folder)
     imaging = Imaging(
         image_shape=(SIDE, SIDE), pixel_A=PIXEL_A, dose_e_per_A2=DOSE_E_PER_A2, source_sigma_A=0.35, model="linear"
     )
-    centred = atoms - atoms.mean(axis=0)
     images = [
-        simulate_adf_tilt(centred, symbols, angles, imaging, rng=np.random.default_rng(i))
+        simulate_adf_tilt(atoms_A, symbols, angles, imaging, rng=np.random.default_rng(i))
         for i, angles in enumerate(true_deg)
     ]
-    return np.stack(images).astype(np.float32), true_deg.astype(np.float64), start_deg.astype(np.float64)
+    return np.stack(images).astype(np.float32), true_deg, start_deg
+
+
+def model(folder: Path) -> tuple[np.ndarray, list[str]]:
+    """Places (n, 3) of the true atoms in Å about their mean, and elements."""
+    atoms_A = only_array(folder / "MG_final_atom_coord_inA.mat").T
+    types = only_array(folder / "MG_final_atom_types.mat").ravel().astype(int)
+    return atoms_A - atoms_A.mean(axis=0), np.array(["Co", "Pd", "Pt"])[types - 1].tolist()
+
+
+def only_array(path: Path) -> np.ndarray:
+    from scipy.io import loadmat
+
+    return next(v for k, v in loadmat(path).items() if not k.startswith("_"))
 
 
 def spoilt(images: np.ndarray, shifts_px: np.ndarray, scales: np.ndarray, levels: np.ndarray) -> np.ndarray:
@@ -220,11 +266,12 @@ def main() -> None:
     forms = parser.add_subparsers(dest="form", required=True)
     forms.add_parser("speed").add_argument("--si208", type=Path, metavar="FOLDER")
     forms.add_parser("scaling").add_argument("--general", action="store_true", help="tilts turned off the common axis")
-    forms.add_parser("calibration").add_argument("models", type=Path)
+    for name in ("calibration", "tracing"):
+        forms.add_parser(name).add_argument("models", type=Path)
     for form in forms.choices.values():
         form.add_argument("--threads", type=int)
     options = parser.parse_args()
-    rows = {"speed": speed, "scaling": scaling, "calibration": calibration}[options.form](options)
+    rows = {"speed": speed, "scaling": scaling, "calibration": calibration, "tracing": tracing}[options.form](options)
     print("\n".join(rows))
     RESULTS.mkdir(exist_ok=True)
     name = options.form + ("_general" if getattr(options, "general", False) else "")

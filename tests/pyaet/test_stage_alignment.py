@@ -64,9 +64,42 @@ def test_a_change_within_its_errors_is_doubted(change_deg: float, told: bool) ->
     n = len(TRUE_DEG)
     found = Calibration(
         TRUE_DEG + change_deg, np.zeros((n, 2)), np.ones(n), np.zeros(n), np.full((n, 3), 0.2), np.ones((n, 2)), np.ones(n),
-        (), (0.01,), True,
+        np.ones(n), np.ones(n), (), (0.01,), True,
     )  # fmt: skip
-    assert any("leave calibrate off" in sentence for sentence in _doubts(found, TRUE_DEG)) == told
+    assert any("cannot better the given angles" in sentence for sentence in _doubts(found, TRUE_DEG)) == told
+
+
+def test_a_change_within_its_errors_is_not_made(places_A: np.ndarray, tmp_path: Path) -> None:
+    few = places_A[np.linalg.norm(places_A, axis=1) < 6]
+    write_projections(tmp_path / "p.h5", Projections(counts(few, TRUE_DEG), TRUE_DEG, PIXEL_A, "counts"), "key")
+    told = align(tmp_path / "p.h5", tmp_path / "a.h5", Alignment(calibrate=True), CONTEXT, APART_A)
+    plain = align(tmp_path / "p.h5", tmp_path / "plain.h5", Alignment(), CONTEXT)
+    assert not told["calibration_used"] and told["shift_max_A"] == plain["shift_max_A"]
+    assert any("cannot better the given angles" in sentence for sentence in told["warnings"])
+    with h5py.File(tmp_path / "a.h5") as file:
+        np.testing.assert_array_equal(file["angles_deg"][()], TRUE_DEG)
+        assert "angle_sigma_deg" not in file
+
+
+def test_an_axis_that_is_not_known_is_searched(places_A: np.ndarray, tmp_path: Path) -> None:
+    true = np.add(TRUE_DEG, [28.0, 0.0, 0.0])
+    write_projections(tmp_path / "p.h5", Projections(counts(places_A, true), TRUE_DEG, PIXEL_A, "counts"), "key")
+    told = align(tmp_path / "p.h5", tmp_path / "a.h5", Alignment(tilt_axis="search"), CONTEXT)
+    assert told["tilt_axis_deg"] == pytest.approx(28.0, abs=1.0)
+    assert not told["warnings"]
+    with h5py.File(tmp_path / "a.h5") as file:
+        np.testing.assert_array_equal(file["given_angles_deg"][()], TRUE_DEG)
+        np.testing.assert_allclose(file["angles_deg"][()], true, atol=1.0)
+        assert np.abs(file["shifts_A"][()]).max() < PIXEL_A
+
+
+def test_an_axis_the_images_do_not_show_is_left_as_given(places_A: np.ndarray, tmp_path: Path) -> None:
+    turned = TRUE_DEG + np.random.default_rng(4).uniform(-90, 90, (25, 1)) * [1.0, 0.0, 0.0]
+    write_projections(tmp_path / "p.h5", Projections(counts(places_A, turned), TRUE_DEG, PIXEL_A, "counts"), "key")
+    told = align(tmp_path / "p.h5", tmp_path / "a.h5", Alignment(tilt_axis="search", match=False), CONTEXT)
+    assert any("do not show about which axis" in sentence for sentence in told["warnings"])
+    with h5py.File(tmp_path / "a.h5") as file:
+        np.testing.assert_array_equal(file["angles_deg"][()], TRUE_DEG)
 
 
 def test_without_calibration_angles_are_left_alone(places_A: np.ndarray, tmp_path: Path) -> None:

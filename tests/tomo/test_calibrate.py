@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import numpy as np
 import pytest
 
@@ -54,9 +56,9 @@ def wrong() -> tuple[np.ndarray, Tilts, np.ndarray]:
     return images_of(particle(rng), true, rng), true, start
 
 
-def test_errors_of_every_kind_come_back(wrong: tuple[np.ndarray, Tilts, np.ndarray]) -> None:
+def test_errors_of_every_kind_come_back(wrong: tuple[np.ndarray, Tilts, np.ndarray], xp: ModuleType) -> None:
     images, true, start = wrong
-    found = calibrate(images, start, min_distance_px=APART_PX)
+    found = calibrate(xp.asarray(images), start, min_distance_px=APART_PX)
     assert found.converged and not found.strays
     assert errors_deg(start).max() > 2.5
     assert np.sqrt((errors_deg(found.angles_deg) ** 2).mean()) < 0.15
@@ -68,6 +70,14 @@ def test_errors_of_every_kind_come_back(wrong: tuple[np.ndarray, Tilts, np.ndarr
     np.testing.assert_allclose(found.scales, true.scales / true.scales.mean(), rtol=0.02)
     np.testing.assert_allclose(found.backgrounds, true.backgrounds, atol=1.0)
     assert 0.8 < np.median(found.chi2) < 1.6
+    turns = turns_between(rotations, rotation(TRUE))
+    for error, stated in (
+        (turns, found.angle_sigma_deg),
+        (rest, found.shift_sigma_px),
+        (found.scales * true.scales.mean() / true.scales - 1, found.scale_sigma),
+        (found.backgrounds - true.backgrounds, found.background_sigma),
+    ):
+        assert 0.5 < np.sqrt((error**2).mean() / (stated**2).mean()) < 1.7
 
 
 def test_what_is_not_to_be_refined_stays(wrong: tuple[np.ndarray, Tilts, np.ndarray]) -> None:
@@ -75,8 +85,11 @@ def test_what_is_not_to_be_refined_stays(wrong: tuple[np.ndarray, Tilts, np.ndar
     found = calibrate(images, start, min_distance_px=APART_PX, angles=False, volumes=2)
     np.testing.assert_allclose(found.angles_deg, start, atol=1e-6)
     assert np.abs(found.shifts_px).max() > 1.0
-    held = calibrate(images, start, min_distance_px=APART_PX, shifts=False, volumes=2)
+    assert not found.angle_sigma_deg.any()
+    held = calibrate(images, start, min_distance_px=APART_PX, shifts=False, scales=False, backgrounds=False, volumes=2)
     assert not held.shifts_px.any()
+    np.testing.assert_allclose(held.scales, 1.0)
+    assert not held.backgrounds.any() and not held.background_sigma.any() and not held.scale_sigma.any()
 
 
 def test_an_image_of_something_else_is_named(wrong: tuple[np.ndarray, Tilts, np.ndarray]) -> None:
@@ -103,7 +116,7 @@ def test_a_step_lowers_the_misfit_and_its_errors_are_those_stated() -> None:
     weights = 1 / np.maximum(images_of(places, turns) + 4.0, 1.0)
     off = turns.turned(rng.normal(0, 2e-3, (TILTS, 3)), rng.normal(0, 0.1, (TILTS, 2)))
     done = adjust(
-        images, weights, off, points, rounds=25, tolerance_rad=0, free=np.ones(5, bool), threads=1
+        images, weights, off, points, rounds=25, tolerance_rad=0, free=np.ones(7, bool), threads=1
     )  # fmt: skip
     assert done.chi2.mean() == pytest.approx(1.0, abs=0.05)
     turned = np.radians(turns_between(done.tilts.rotations, turns.rotations))
@@ -126,7 +139,7 @@ def test_a_stray_tilt_is_found_again() -> None:
     points = Points(places, np.ones(len(places)), SIGMA_PX)
     image = images_of(places, Tilts(true.rotations, np.array([[3.0, -2.0]]), true.scales, true.backgrounds))[0]
     lost = true.turned(np.radians([[0.6, -3.4, 1.2]]), np.zeros((1, 2)))
-    found = sought(image, lost, points, np.ones(5, bool))
+    found = sought(image, lost, points, np.ones(7, bool))
     left = np.degrees(np.arccos((np.trace(found.rotations[0] @ true.rotations[0].T) - 1) / 2))
     assert left < 0.5
     np.testing.assert_allclose(found.shifts_px, [[3.0, -2.0]], atol=1.0)

@@ -61,7 +61,7 @@ def align(
     """Align and normalise numpy projections (n, y, x) at angles_deg (n, 3): index n // 2 becomes the rotation centre.
 
     centre_of_mass: move centres of mass to coordinate 0, along both axes; with common_line, along y only on average.
-    common_line: bring images together along y by their common profile; all φ and ψ must be near zero.
+    common_line: bring images together along the tilt axis by their common profile; all φ must be near each other, ψ near zero.
     normalise: subtract the background of the rim and bring all images to the same mass.
     match: refine both positions against projections of the volume from the other tilts, seen at a blur of match_blur_px
     (about the width of an atom); needs 12 tilts. progress(done, total, rms step in px) is told of its rounds.
@@ -81,10 +81,10 @@ def _checked(projections: NDArray[np.floating], angles_deg: ArrayLike, common_li
     angles = checked_stack(projections, angles_deg)
     if not np.isfinite(projections).all():
         raise ValueError("projections hold values that are not finite; mask or repair those pixels first.")
-    off = np.abs(angles[:, [0, 2]]).max()
+    off = np.abs(angles[:, [0, 2]] - [angles[:, 0].mean(), 0.0]).max()
     if common_line and off > COMMON_AXIS_DEG:
         raise ValueError(
-            f"common_line needs all tilts about y, but φ or ψ reaches {off:.3g}° (limit {COMMON_AXIS_DEG:g}°); "
+            f"common_line needs all tilts about one axis, but φ or ψ is off by up to {off:.3g}° (limit {COMMON_AXIS_DEG:g}°); "
             "pass common_line=False to align by the centre of mass along both axes."
         )
     return angles

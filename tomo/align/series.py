@@ -12,11 +12,11 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from tomo.align import Alignment, Steps
+from tomo.align import COMMON_AXIS_DEG, Alignment, Steps
 from tomo.align.common_line import displacements
 from tomo.align.mass import centres_of_mass
 from tomo.align.match import FEWEST_TILTS, matched
-from tomo.align.shift import shifted
+from tomo.align.shift import shifted, turned
 from tomo.geometry import rotation
 from tomo.normalize import Measured, backgrounds, masses, particle_masks, settled
 
@@ -42,7 +42,7 @@ def aligned(
             f"the image at θ = {angles[worst, 1]:+.4g}° (number {worst} from 0) has no mass above its background; leave this "
             "tilt out."
         )
-    shifts, shift_errors = _shifts(images, masks, measured.error, angles, steps)
+    shifts, shift_errors = _shifts_about_axis(images, masks, measured.error, angles, steps)
     scales, scale_errors = _scales(mass)
     if steps.match and len(images) >= FEWEST_TILTS:
         even = images * scales.astype(np.float32)[:, None, None]
@@ -56,6 +56,25 @@ def aligned(
         images += level.astype(np.float32)[:, None, None]
         scales, level = np.ones(len(images)), np.zeros(len(images))
     return Alignment(images, shifts, scales, level, shift_errors, scale_errors)
+
+
+def _shifts_about_axis(
+    images: NDArray[np.float32],
+    masks: NDArray[np.bool_],
+    background_error: NDArray[np.float64],
+    angles: NDArray[np.float64],
+    steps: Steps,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """As `_shifts`, measured in images whose tilt axis is turned to y where it is known to lie elsewhere."""
+    axis_deg = float(angles[:, 0].mean())
+    if not steps.common_line or abs(axis_deg) <= COMMON_AXIS_DEG:
+        return _shifts(images, masks, background_error, angles, steps)
+    upright = np.stack([turned(image, -axis_deg) for image in images])
+    outlines = np.stack([turned(mask, -axis_deg, order=0) for mask in masks])
+    shifts, errors = _shifts(upright, outlines, background_error, angles - [axis_deg, 0.0, 0.0], steps)
+    c, s = np.cos(np.radians(axis_deg)), np.sin(np.radians(axis_deg))
+    back = np.array([[c, s], [-s, c]])
+    return shifts @ back.T, np.sqrt(errors**2 @ (back**2).T)
 
 
 def _shifts(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,7 +27,8 @@ class Calibration:
 
     angles_deg: (n, 3) Euler angles. shifts_px: (n, 2) as (y, x). scales: (n,), mean 1. backgrounds: (n,) in the units of the images.
     angle_sigma_deg: (n, 3) standard deviations of turns about the x and y axis of the image and about the beam; shift_sigma_px:
-    (n, 2) as (y, x). They hold counting noise and what the points leave unexplained, if it is independent from pixel to pixel.
+    (n, 2) as (y, x); scale_sigma, background_sigma: (n,). They hold counting noise and what the points leave unexplained, if that
+    is independent from point to point. What is not refined has zero.
     chi2: (n,) mean square of what is left in units of the noise. strays: numbers of the tilts that fit worse than the others.
     turns_deg: rms turn of all tilts by each volume that was made, shifts counted as the turn that moves the rim as far. converged:
     whether the last of them was small.
@@ -38,28 +40,41 @@ class Calibration:
     backgrounds: Array
     angle_sigma_deg: Array
     shift_sigma_px: Array
+    scale_sigma: Array
+    background_sigma: Array
     chi2: Array
     strays: tuple[int, ...]
     turns_deg: tuple[float, ...]
     converged: bool
 
+    def applied(self, projections: NDArray[np.floating]) -> NDArray[np.floating]:
+        """The calibrated projections (n, y, x) put right: background taken off, equally bright, moved back."""
+        from tomo.align.shift import shifted
+
+        level, scale = (a.astype(projections.dtype)[:, None, None] for a in (self.backgrounds, self.scales))
+        even = (projections - level) / scale
+        return np.stack([shifted(image, -shift) for image, shift in zip(even, self.shifts_px, strict=True)])
+
 
 def calibrate(
-    projections: NDArray[np.floating],
+    projections: Any,
     angles_deg: ArrayLike,
     *,
     min_distance_px: float,
     angles: bool | tuple[bool, bool, bool] = True,
     shifts: bool | tuple[bool, bool] = True,
+    scales: bool = True,
+    backgrounds: bool = True,
     volumes: int = 6,
     tolerance_deg: float = 0.02,
     progress: Callable[[int, int, float], None] | None = None,
     threads: int | None = None,
 ) -> Calibration:
-    """Calibrate numpy projections (n, y, x) that are nearly aligned, at nearly right angles_deg (n, 3).
+    """Calibrate projections (n, y, x) that are nearly aligned, at nearly right angles_deg (n, 3).
 
+    Of cupy projections volumes are made on the device, and adjusted on the host.
     min_distance_px: least distance of two atoms in pixels; it sets how coarse the first volumes may be. angles: whether turns about
-    the x and y axis of the image and about the beam are refined, shifts: likewise along y and x; scale and background always are.
+    the x and y axis of the image and about the beam are refined, shifts: likewise along y and x, scales and backgrounds likewise.
     volumes: most volumes that are made. tolerance_deg: rms turn between two volumes below which the tilts have settled.
     progress(done, most, rms turn in degrees) is told of each volume.
     Angles and shifts are given in the gauge of the input: what all tilts turn or move in common is left out, for it would only
@@ -69,12 +84,21 @@ def calibrate(
     given = _checked(projections, angles_deg, min_distance_px)
     if volumes < 1:
         raise ValueError(f"volumes is {volumes}; expected a positive whole number.")
-    free = np.array([*_each(angles, 3), *_each(shifts, 2)[::-1]])
+    free = np.array([*_each(angles, 3), *_each(shifts, 2)[::-1], scales, backgrounds])
     # Imported here: the image filters behind it take longer to import than all the rest of the library.
     from tomo.calibrate.levels import settle
 
+    images = projections.astype(np.float32)
     return settle(
-        projections.astype(np.float32), given, min_distance_px, free, volumes, tolerance_deg, progress, threads
+        images.get() if hasattr(images, "get") else images,
+        given,
+        min_distance_px,
+        free,
+        volumes,
+        tolerance_deg,
+        progress,
+        threads,
+        images.__array_namespace__(),
     )
 
 
@@ -82,11 +106,9 @@ def _each(switch: bool | tuple[bool, ...], count: int) -> tuple[bool, ...]:
     return (switch,) * count if isinstance(switch, bool) else switch
 
 
-def _checked(projections: NDArray[np.floating], angles_deg: ArrayLike, min_distance_px: float) -> Array:
-    if not isinstance(projections, np.ndarray):
-        raise ValueError(f"projections are a {type(projections).__name__}; expected a numpy array (n, y, x).")
+def _checked(projections: Any, angles_deg: ArrayLike, min_distance_px: float) -> Array:
     angles = checked_stack(projections, angles_deg)
-    if not np.isfinite(projections).all():
+    if not bool(projections.__array_namespace__().isfinite(projections).all()):
         raise ValueError("projections hold values that are not finite; mask or repair those pixels first.")
     if not min_distance_px >= 3:
         raise ValueError(f"min_distance_px is {min_distance_px}; expected at least 3 pixels from atom to atom.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,15 +49,16 @@ def settle(
     tolerance_deg: float,
     progress: Callable[[int, int, float], None] | None,
     threads: int | None,
+    xp: ModuleType,
 ) -> Calibration:
-    """The work of `tomo.calibrate` on checked images (n, y, x)."""
+    """The work of `tomo.calibrate` on checked images (n, y, x) on the host; volumes are made where the arrays of xp live."""
     reference = rotation(angles_deg)
     threads = available_threads() if threads is None else threads
     weights = _weights(images)
     tilts, coarse, turns = Tilts.at(angles_deg), _coarsest(min_distance_px), []
     fine = coarse == 1
     for done in range(1, volumes + 1):
-        adjusted = _once(images, weights, tilts, angles_deg, 1 if fine else coarse, free, tolerance_deg, threads)
+        adjusted = _once(images, weights, tilts, angles_deg, 1 if fine else coarse, free, tolerance_deg, threads, xp)
         strays = _strays(adjusted.chi2)
         # What is sought again is right to a fraction of a degree: only another volume can adjust it.
         sought_again = _found_again(images, adjusted, strays, free) if done < volumes else adjusted.tilts
@@ -76,6 +78,8 @@ def settle(
         backgrounds=tilts.backgrounds,
         angle_sigma_deg=np.degrees(adjusted.turn_sigma_rad),
         shift_sigma_px=adjusted.shift_sigma_px[:, ::-1].copy(),
+        scale_sigma=adjusted.scale_sigma,
+        background_sigma=adjusted.background_sigma,
         chi2=adjusted.chi2,
         strays=strays,
         turns_deg=tuple(turns),
@@ -115,12 +119,13 @@ def _once(
     free: NDArray[np.bool_],
     tolerance_deg: float,
     threads: int,
+    xp: ModuleType,
 ) -> Adjusted:
     """A volume with voxels of so many pixels, and the tilts adjusted with its peaks."""
     level = int(voxel_px == 1)
     small = coarsened(images - tilts.backgrounds[:, None, None].astype(np.float32), voxel_px)
     volume = resire(
-        small,
+        xp.asarray(small),
         tilts.angles_deg(angles_deg),
         iterations=ITERATIONS[level],
         momentum=True,
@@ -129,7 +134,7 @@ def _once(
         scales=tilts.scales,
         threads=threads,
     ).volume
-    found = peaks(volume, 1.0, PEAK_BLUR_PX[level], SHARES[level])
+    found = peaks(volume if xp is np else volume.get(), 1.0, PEAK_BLUR_PX[level], SHARES[level])
     if len(found.amplitudes) < FEWEST_POINTS:
         raise ValueError(
             f"the volume shows {len(found.amplitudes)} separate peaks; expected at least {FEWEST_POINTS}: the images do not show "

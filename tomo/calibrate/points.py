@@ -3,13 +3,9 @@
     image_t ≈ scale_t Σ_i a_i g(x − (R_t r_i)_x − s_tx, y − (R_t r_i)_y − s_ty) + background_t,      g a Gaussian
 
 A volume made with wrong angles explains its own images well: it takes part in whatever turns slowly along the series. Few points
-cannot: each is seen in every tilt and has three coordinates. Turns and shifts of all tilts follow from one Gauss-Newton step
-in which the points follow (bundle adjustment; Triggs et al., doi:10.1007/3-540-44480-7_21):
-
-    (H − Wᵀ V⁻¹ W) δ = −(g − Wᵀ V⁻¹ g_points)
-
-with H the curvature in the tilts, V the 3 × 3 blocks of the points and W what couples them. The inverse of the left side is
-the covariance of the tilts. The points need not be all atoms, nor all of them right.
+cannot: each is seen in every tilt and has three coordinates. Turns and shifts of all tilts follow from Gauss-Newton steps in which
+the points follow, scales and backgrounds between them from linear least squares. The points need not be all atoms, nor all of
+them right.
 """
 
 from __future__ import annotations
@@ -21,18 +17,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tomo.calibrate.bundle import Linear, linearised, standard_errors, steps
+from tomo.calibrate.light import errors, fitted
 from tomo.calibrate.tilts import Tilts
 
 log = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
 
-DAMPING = 1e-3
 POINT_RELAXATION = 0.5
 """Points overlap in the images, and each is stepped as if it stood alone: full steps would overshoot. Where χ² rises all the same,
 the last step is taken back and halved."""
 LARGEST_TURN_RAD = 0.02
 LARGEST_STEP_PX = 0.7
+BLOCK_SIGMAS = 4.0
 TURN, SHIFT = slice(0, 3), slice(3, 5)
 
 
@@ -47,13 +45,16 @@ class Points:
 
 @dataclass(frozen=True, eq=False)
 class Adjusted:
-    """Tilts and points after the adjustment, standard deviations of turns (n, 3) in rad and shifts (n, 2) in px, the rms turn
-    in rad of every round (shifts counted as the turn that moves the points as far), and χ² per pixel (n,) of each tilt."""
+    """Tilts and points after the adjustment, standard deviations of turns (n, 3) in rad, shifts (n, 2) in px, scales and
+    backgrounds (n,), the rms turn in rad of every round (shifts counted as the turn that moves the points as far), and χ² per
+    pixel (n,) of each tilt."""
 
     tilts: Tilts
     points: Points
     turn_sigma_rad: Array
     shift_sigma_px: Array
+    scale_sigma: Array
+    background_sigma: Array
     steps_rad: list[float]
     chi2: Array
 
@@ -92,37 +93,39 @@ def adjust(
 ) -> Adjusted:
     """Adjust tilts and points to images (n, y, x), weights being the inverse variance of their pixels.
 
-    Ends after `rounds`, or when the rms turn of a round (shifts counted as turns) is below `tolerance_rad`. free: (5,) bool,
-    which of the three turns and two shifts may move. told(rms turn in rad) is called after each round.
+    Ends after `rounds`, or when the rms turn of a round (shifts counted as turns) is below `tolerance_rad`. free: (7,) bool,
+    which of three turns, two shifts, scale and background may change. told(rms turn in rad) is called after each round.
     """
-    steps: list[float] = []
+    turns: list[float] = []
     length, best = 1.0, None
     for _ in range(rounds):
-        tilts, points = _brightness(images, weights, tilts, points, threads)
+        tilts, points = _brightness(images, weights, tilts, points, free, threads)
         step = _normal_step(images, weights, tilts, points, free, threads)
         if best is not None and step.chi2.sum() > best.step.chi2.sum():
             length /= 2
         else:
             best, length = _Place(tilts, points, step), min(1.0, 1.5 * length)
         tilts, points = best.moved(length)
-        steps.append(length * best.size)
+        turns.append(length * best.size)
         if told is not None:
-            told(steps[-1])
-        if steps[-1] < tolerance_rad:
+            told(turns[-1])
+        if turns[-1] < tolerance_rad:
             break
     assert best is not None
-    sigma = best.step.sigma * np.sqrt(best.step.chi2)[:, None]
-    return Adjusted(best.tilts, best.points, sigma[:, TURN], sigma[:, SHIFT], steps, best.step.chi2)
+    sigma = standard_errors(best.step.linear, free[:5])
+    scale_sigma, background_sigma = _brightness_errors(images, weights, best.tilts, best.points, free, threads)
+    return Adjusted(
+        best.tilts, best.points, sigma[:, TURN], sigma[:, SHIFT], scale_sigma, background_sigma, turns, best.step.chi2
+    )
 
 
 @dataclass(frozen=True, eq=False)
 class _Step:
-    """Step of the turns and shifts (n, 5) and of the points (m, 3), standard deviations (n, 5) of the former for weights that are
-    inverse variances, and χ² per pixel (n,) where the step begins."""
+    """Step of the turns and shifts (n, 5) and of the points (m, 3), and where it begins what it follows from and χ² per pixel (n,)."""
 
     tilts: Array
     points: Array
-    sigma: Array
+    linear: Linear
     chi2: Array
 
 
@@ -154,7 +157,7 @@ def misfit(
     images: NDArray[np.float32], weights: NDArray[np.float32], tilts: Tilts, points: Points, threads: int
 ) -> float:
     """χ² per pixel of points seen at the tilts, with the best scale and background of each image."""
-    tilts, points = _brightness(images, weights, tilts, points, threads)
+    tilts, points = _brightness(images, weights, tilts, points, np.ones(7, bool), threads)
     residual = _model(tilts, points, images.shape[1:], threads)[1] * tilts.scales[:, None, None].astype(np.float32)
     residual += tilts.backgrounds[:, None, None].astype(np.float32) - images
     return float((weights * residual * residual).mean(dtype=np.float64))
@@ -170,18 +173,33 @@ def _model(tilts: Tilts, points: Points, shape: tuple[int, int], threads: int) -
 
 
 def _brightness(
-    images: NDArray[np.float32], weights: NDArray[np.float32], tilts: Tilts, points: Points, threads: int
+    images: NDArray[np.float32],
+    weights: NDArray[np.float32],
+    tilts: Tilts,
+    points: Points,
+    free: NDArray[np.bool_],
+    threads: int,
 ) -> tuple[Tilts, Points]:
-    """Scale and background of each tilt by linear least squares; the mean scale goes into the amplitudes."""
+    """With the best scale and background of each tilt; the mean scale goes into the amplitudes."""
     _, model = _model(tilts, points, images.shape[1:], threads)
-    scales, backgrounds = np.empty(len(images)), np.empty(len(images))
-    for t, (image, weight, seen) in enumerate(zip(images, weights, model, strict=True)):
-        w, a, b = (q.ravel().astype(np.float64) for q in (weight, seen, image))
-        moments = np.array([[(w * a * a).sum(), (w * a).sum()], [(w * a).sum(), w.sum()]])
-        scales[t], backgrounds[t] = np.linalg.solve(moments, [(w * a * b).sum(), (w * b).sum()])
+    scales, backgrounds = fitted(images, weights, model, tilts.scales, tilts.backgrounds, (free[5], free[6]))
     mean = scales.mean()
-    fitted = replace(tilts, scales=scales / mean, backgrounds=backgrounds)
-    return fitted, replace(points, amplitudes=points.amplitudes * mean)
+    bright = replace(tilts, scales=scales / mean, backgrounds=backgrounds)
+    return bright, replace(points, amplitudes=points.amplitudes * mean)
+
+
+def _brightness_errors(
+    images: NDArray[np.float32],
+    weights: NDArray[np.float32],
+    tilts: Tilts,
+    points: Points,
+    free: NDArray[np.bool_],
+    threads: int,
+) -> tuple[Array, Array]:
+    """Standard deviations (n,) of scales and backgrounds."""
+    _, model = _model(tilts, points, images.shape[1:], threads)
+    block_px = int(np.ceil(BLOCK_SIGMAS * points.sigma_px))
+    return errors(images, weights, model, tilts.scales, tilts.backgrounds, (free[5], free[6]), block_px)
 
 
 def _normal_step(
@@ -200,60 +218,5 @@ def _normal_step(
     residual -= images
     chi2 = (weights * residual * residual).mean(axis=(1, 2), dtype=np.float64)
     x, y = (np.ascontiguousarray(seen[..., k]) for k in (0, 1))
-    out = pulls(x, y, points.amplitudes, points.sigma_px, residual, weights, threads)
-    s = tilts.scales[:, None]
-    gx, gy = s * out[..., 0], s * out[..., 1]
-    xx, xy, yy = (s * s * out[..., k] for k in (2, 3, 4))
-    n, m = gx.shape
-    slope, curvature, coupling = np.zeros((n, 5)), np.zeros((n, 5, 5)), np.empty((m, 3, n, 5), np.float32)
-    point_slope, block = np.zeros((m, 3)), np.zeros((m, 3, 3))
-    for t in range(n):
-        a, b = tilts.rotations[t, 0], tilts.rotations[t, 1]
-        jx, jy = _rates(seen[t] - np.append(tilts.shifts_px[t], 0.0))
-        slope[t] = gx[t] @ jx + gy[t] @ jy
-        bent_x, bent_y = xx[t, :, None] * jx + xy[t, :, None] * jy, xy[t, :, None] * jx + yy[t, :, None] * jy
-        curvature[t] = jx.T @ bent_x + jy.T @ bent_y
-        coupling[:, :, t] = a[:, None] * bent_x[:, None] + b[:, None] * bent_y[:, None]
-        point_slope += gx[t, :, None] * a + gy[t, :, None] * b
-        block += xx[t, :, None, None] * np.outer(a, a) + yy[t, :, None, None] * np.outer(b, b)
-        block += xy[t, :, None, None] * (np.outer(a, b) + np.outer(b, a))
-    change, moves, sigma = _solved(slope, curvature, coupling.reshape(m, 3, n * 5), point_slope, block, free)
-    return _Step(change, moves, sigma, chi2)
-
-
-def _rates(seen: Array) -> tuple[Array, Array]:
-    """How fast points seen at (x, y, z) (m, 3) move along x and y with the turns and shifts of their tilt: two (m, 5)."""
-    x, y, z = seen.T
-    none, one = np.zeros_like(x), np.ones_like(x)
-    return np.stack([none, z, -y, one, none], axis=1), np.stack([-z, none, x, none, one], axis=1)
-
-
-def _solved(
-    slope: Array,
-    curvature: Array,
-    coupling: NDArray[np.float32],
-    point_slope: Array,
-    block: Array,
-    free: NDArray[np.bool_],
-) -> tuple[Array, Array, Array]:
-    """Steps of the tilts (n, 5) and of the points (m, 3), and standard deviations (n, 5) of the former."""
-    n, m = len(slope), len(point_slope)
-    damped = block + np.eye(3) * (0.01 * np.einsum("mii->m", block).mean() / 3 + np.finfo(np.float64).tiny)
-    lower = np.linalg.inv(np.linalg.cholesky(damped))
-    leaning = (lower.astype(np.float32) @ coupling).reshape(3 * m, 5 * n)
-    pulled = np.einsum("mij,mj->mi", lower, point_slope).ravel()
-    system = np.zeros((5 * n, 5 * n))
-    for t in range(n):
-        part = slice(5 * t, 5 * t + 5)
-        system[part, part] = curvature[t] * (1 + DAMPING * np.eye(5))
-    system -= (leaning.T @ leaning).astype(np.float64)
-    right = slope.ravel() - leaning.T @ pulled
-    moving = np.tile(free, n)
-    covariance = np.zeros_like(system)
-    block_of = np.ix_(moving, moving)
-    covariance[block_of] = np.linalg.pinv(system[block_of], rcond=1e-7, hermitian=True)
-    change = -covariance @ right
-    own = point_slope + (coupling @ change.astype(np.float32)).astype(np.float64)
-    moves = -np.linalg.solve(damped, own[..., None])[..., 0]
-    sigma = np.sqrt(np.maximum(np.diag(covariance), 0)).reshape(n, 5)
-    return change.reshape(n, 5), moves, sigma
+    linear = linearised(tilts, seen, pulls(x, y, points.amplitudes, points.sigma_px, residual, weights, threads))
+    return _Step(*steps(linear, free[:5]), linear, chi2)

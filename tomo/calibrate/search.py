@@ -38,7 +38,7 @@ def sought(image: NDArray[np.float32], tilt: Tilts, points: Points, free: NDArra
                 reached, moved = _resemblance(spectrum, image.shape, candidate, points)
                 if reached > score:
                     best, score, shift = candidate, reached, moved
-    return best.turned(np.zeros((1, 3)), shift * free[3:])
+    return best.turned(np.zeros((1, 3)), shift * free[3:5])
 
 
 def _resemblance(
