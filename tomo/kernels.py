@@ -51,3 +51,10 @@ def share_parts(kernel: Callable[..., None], bounds: Sequence[int], threads: int
         jobs = [pool.submit(kernel, a, b, *arguments) for a, b in itertools.pairwise(bounds)]
         for job in jobs:
             job.result()
+
+
+def cuda_types(real: str, store: str) -> str:
+    """The first lines of every CUDA text: `real`, in which is reckoned, and `store`, which is read; dtype characters e, f, d."""
+    names = {"e": "__half", "f": "float", "d": "double"}
+    header = "#include <cuda_fp16.h>\n" if store == "e" else ""
+    return f"{header}typedef {names[real]} real;\ntypedef {names[store]} store;\n"

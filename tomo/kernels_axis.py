@@ -24,13 +24,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from tomo.kernels import PARTS_PER_THREAD, compiled, share_parts
+from tomo.kernels import PARTS_PER_THREAD, compiled, cuda_types, share_parts
 from tomo.kernels_euler import Geometry
 
 CUDA_SOURCE = r"""
 extern "C" __global__ void sparse_rows(
     const int rows, const int ny, const long long* start, const int* row, const int* column, const real* weight,
-    const real* source, real* out)
+    const store* source, real* out)
 {
     // Neighbouring threads hold neighbouring y, so that all reads of source are coalesced.
     const int y = blockIdx.y * blockDim.x + threadIdx.x;
@@ -38,7 +38,7 @@ extern "C" __global__ void sparse_rows(
     if (y >= ny || s >= rows) return;
     real sum = 0;
     for (long long k = start[s]; k < start[s + 1]; ++k)
-        sum += weight[k] * source[(long long)column[k] * ny + y];
+        sum += weight[k] * (real)source[(long long)column[k] * ny + y];
     out[(long long)row[s] * ny + y] = sum;
 }
 """
@@ -91,16 +91,16 @@ def tables(geometry: Geometry, dtype: np.dtype[Any], *, groups: int, tiled: bool
 def multiply(matrix: SparseRows, source: Any, xp: ModuleType, threads: int) -> Any:
     """Product (rows, ny) of the matrix with source (columns, ny), C-contiguous, on the device where both lie.
 
-    With cupy no row may have more than one segment.
+    With cupy no row may have more than one segment, and the source may be of half precision.
     """
     segments, ny = len(matrix.row), source.shape[1]
-    out = xp.zeros((matrix.rows, ny), source.dtype)
+    out = xp.zeros((matrix.rows, ny), matrix.weight.dtype)
     parts = (matrix.start, matrix.row, matrix.column, matrix.weight, source, out)
     if xp is np:
         share_parts(_sparse_rows, matrix.bounds, threads, *parts)
     elif segments:
         grid = (-(-segments // CUDA_BLOCK[1]), -(-ny // CUDA_BLOCK[0]))
-        _cuda_kernel(source.dtype.char)(grid, CUDA_BLOCK, (np.int32(segments), np.int32(ny), *parts))
+        _cuda_kernel(out.dtype.char, source.dtype.char)(grid, CUDA_BLOCK, (np.int32(segments), np.int32(ny), *parts))
     return out
 
 
@@ -207,9 +207,8 @@ def _sparse_rows(
 
 
 @functools.cache
-def _cuda_kernel(kind: str) -> Any:
-    """The CUDA product for dtype character "f" or "d"."""
+def _cuda_kernel(real: str, store: str) -> Any:
+    """The CUDA product for dtype characters."""
     import cupy
 
-    real = {"f": "float", "d": "double"}[kind]
-    return cupy.RawKernel(f"typedef {real} real;\n{CUDA_SOURCE}", "sparse_rows")
+    return cupy.RawKernel(cuda_types(real, store) + CUDA_SOURCE, "sparse_rows")

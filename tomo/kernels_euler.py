@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomo.kernels import compiled, share_out
+from tomo.kernels import compiled, cuda_types, share_out
 
 CUDA_SOURCE = r"""
 // Shares of all parts of a voxel seen at (cx, cy) in the window of WINDOW × WINDOW pixels (x, y) from (*ix, *iy) on.
@@ -56,12 +56,12 @@ __device__ inline void centre(const real* tilt, int i, int j, int k, int nx, int
 
 extern "C" __global__ void euler_forward(
     const int n, const int ny, const int nx, const int first, const int parts, const real* tilts, const real* steps,
-    const real* reach, const real* volume, real* images)
+    const real* reach, const store* volume, real* images)
 {
     // Columns of the volume run along grid x, the only one that may exceed 65535 blocks.
     const int j = blockIdx.y * blockDim.x + threadIdx.x, i = blockIdx.x % nx, k = blockIdx.x / nx, t = blockIdx.z;
     if (j >= ny) return;
-    const real value = volume[(long long)blockIdx.x * ny + j];
+    const real value = (real)volume[(long long)blockIdx.x * ny + j];
     if (value == 0) return;
     real cx, cy, window[WINDOW][WINDOW];
     int ix, iy;
@@ -79,13 +79,13 @@ extern "C" __global__ void euler_forward(
 
 extern "C" __global__ void euler_transpose(
     const int n, const int ny, const int nx, const int first, const int parts, const real* tilts, const real* steps,
-    const real* reach, const real* images, real* volume)
+    const real* reach, const store* images, real* volume)
 {
     const int j = blockIdx.y * blockDim.x + threadIdx.x, i = blockIdx.x % nx, k = blockIdx.x / nx;
     if (j >= ny) return;
     real sum = 0;
     for (int t = 0; t < n; ++t) {
-        const real* image = images + (long long)t * nx * ny;
+        const store* image = images + (long long)t * nx * ny;
         real cx, cy, window[WINDOW][WINDOW];
         int ix, iy;
         centre(tilts + 8 * t, i, j, k, nx, ny, first, &cx, &cy);
@@ -94,7 +94,7 @@ extern "C" __global__ void euler_transpose(
         iy += ny / 2;
         for (int a = 0; a < WINDOW; ++a) for (int b = 0; b < WINDOW; ++b) {
             const int px = ix + a, py = iy + b;
-            if (px >= 0 && px < nx && py >= 0 && py < ny) sum += window[a][b] * image[(long long)px * ny + py];
+            if (px >= 0 && px < nx && py >= 0 && py < ny) sum += window[a][b] * (real)image[(long long)px * ny + py];
         }
     }
     volume[(long long)blockIdx.x * ny + j] = sum;
@@ -128,12 +128,12 @@ class Geometry:
         return int(np.ceil(reach + np.abs(self.shifts_px).max())) + 2
 
 
-def forward(volume: Any, geometry: Geometry, threads: int) -> Any:
-    """Images (n, x, y) of a C-contiguous volume (z, x, y)."""
+def forward(volume: Any, geometry: Geometry, threads: int, dtype: np.dtype[Any]) -> Any:
+    """Images (n, x, y) of the dtype of a C-contiguous volume (z, x, y), which with cupy may be of half precision."""
     ny, nx = geometry.image_shape
     count = len(geometry.rotations)
     if not isinstance(volume, np.ndarray):
-        images = volume.__array_namespace__().zeros((count, nx, ny), volume.dtype)
+        images = volume.__array_namespace__().zeros((count, nx, ny), dtype)
         _launch("euler_forward", volume, images, geometry, tilts_in_grid=count)
         return images
     half = geometry.half
@@ -143,12 +143,12 @@ def forward(volume: Any, geometry: Geometry, threads: int) -> Any:
     return np.ascontiguousarray(frame[:, columns, rows])
 
 
-def transpose(images: Any, geometry: Geometry, threads: int) -> Any:
-    """Volume (z, x, y) that C-contiguous images (n, x, y) are smeared back into: the exact transpose of forward."""
+def transpose(images: Any, geometry: Geometry, threads: int, dtype: np.dtype[Any]) -> Any:
+    """Volume (z, x, y) of the dtype that C-contiguous images (n, x, y) are smeared back into: the exact transpose of forward."""
     ny, nx = geometry.image_shape
     shape = (geometry.planes, nx, ny)
     if not isinstance(images, np.ndarray):
-        volume = images.__array_namespace__().empty(shape, images.dtype)
+        volume = images.__array_namespace__().empty(shape, dtype)
         _launch("euler_transpose", images, volume, geometry, tilts_in_grid=1)
         return volume
     half = geometry.half
@@ -327,15 +327,14 @@ def _launch(name: str, source: Any, out: Any, geometry: Geometry, tilts_in_grid:
     ny, nx = geometry.image_shape
     *tables, window = cuda_tables(geometry)
     sizes = (len(geometry.rotations), ny, nx, geometry.first, len(geometry.offsets))
-    arguments = tuple(np.int32(size) for size in sizes) + tuple(cupy.asarray(t, source.dtype) for t in tables)
+    arguments = tuple(np.int32(size) for size in sizes) + tuple(cupy.asarray(t, out.dtype) for t in tables)
     grid = (nx * geometry.planes, -(-ny // CUDA_BLOCK[0]), tilts_in_grid)
-    _cuda_kernel(name, source.dtype.char, window)(grid, CUDA_BLOCK, (*arguments, source, out))
+    _cuda_kernel(name, out.dtype.char, source.dtype.char, window)(grid, CUDA_BLOCK, (*arguments, source, out))
 
 
 @functools.cache
-def _cuda_kernel(name: str, kind: str, window: int) -> Any:
-    """One of the CUDA kernels for dtype character "f" or "d"."""
+def _cuda_kernel(name: str, real: str, store: str, window: int) -> Any:
+    """One of the CUDA kernels for dtype characters."""
     import cupy
 
-    real = {"f": "float", "d": "double"}[kind]
-    return cupy.RawKernel(f"typedef {real} real;\n#define WINDOW {window}\n{CUDA_SOURCE}", name)
+    return cupy.RawKernel(f"{cuda_types(real, store)}#define WINDOW {window}\n{CUDA_SOURCE}", name)

@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from tomo.geometry import is_tilt_about_y, rotation, subvoxel_offsets
 
+HALF_LARGEST = 1024.0
 Taps = list[tuple[int, float]]
 
 
@@ -34,8 +35,9 @@ class Projector:
     z, the image width when None. subvoxels: parts of a voxel along (z, y, x), each a whole number. shifts_px: (n, 2) as
     (y, x), by which the content of each image is moved towards higher indices, none when None; scales: (n,) factors of the
     images, 1 when None. planes: first and past-the-last plane along z that the volume consists of, all when None.
-    xp: numpy or cupy, where arrays live. dtype: float32 or float64. threads: CPU threads, all available when None; no
-    meaning for cupy.
+    xp: numpy or cupy, where arrays live. dtype: float32 or float64. half_storage: what is projected is first rounded to half
+    precision, which halves what a GPU must read; then the transpose is exact only to 5e-4 of the largest value. threads: CPU
+    threads, all available when None; no meaning for cupy.
     Raises ValueError for arguments that do not fit.
     """
 
@@ -51,6 +53,7 @@ class Projector:
         planes: tuple[int, int] | None = None,
         xp: ModuleType = np,
         dtype: DTypeLike = np.float32,
+        half_storage: bool = False,
         threads: int | None = None,
     ) -> None:
         # Imported here: compiled code takes longer to import than all the rest of the library.
@@ -60,6 +63,7 @@ class Projector:
         self.image_shape = _checked_shape(image_shape)
         self.xp = xp
         self.dtype = _checked_dtype(dtype)
+        self.half_storage = half_storage
         self.threads = kernels.available_threads() if threads is None else _checked_size("threads", threads)
         self.depth = self.image_shape[1] if depth is None else _checked_size("depth", depth)
         start, stop = _checked_planes(planes, self.depth)
@@ -103,12 +107,14 @@ class Projector:
 
         Raises ValueError when the shape is not domain_shape or the array is not one of this projector's xp.
         """
-        volume = self._with_y_last(self._checked("volume", volume, self.domain_shape, "(z, y, x)"))
+        volume, unit = self._held(self._with_y_last(self._checked("volume", volume, self.domain_shape, "(z, y, x)")))
         if self.tilts_about_y:
             images = self._by_rows(self._matrix, volume, self.range_shape)
             images = self._spread_along_y(images, backwards=False)
         else:
-            images = self._euler.forward(volume, self.geometry, self.threads)
+            images = self._euler.forward(volume, self.geometry, self.threads, self.dtype)
+        if self.half_storage:
+            images *= unit
         return self._scaled(images).transpose(0, 2, 1)
 
     def adjoint(self, images: Any) -> Any:
@@ -119,10 +125,13 @@ class Projector:
         images = self._with_y_last(self._checked("images", images, self.range_shape, "(n, y, x)"))
         images = self._scaled(images, copy=True)
         if self.tilts_about_y:
-            images = self._spread_along_y(images, backwards=True)
+            images, unit = self._held(self._spread_along_y(images, backwards=True))
             volume = self._by_rows(self._transposed_matrix, images, self.domain_shape)
         else:
-            volume = self._euler.transpose(images, self.geometry, self.threads)
+            images, unit = self._held(images)
+            volume = self._euler.transpose(images, self.geometry, self.threads, self.dtype)
+        if self.half_storage:
+            volume *= unit
         return volume.transpose(0, 2, 1)
 
     def norm(self, *, tolerance: float = 1e-3, max_iterations: int = 50) -> float:
@@ -146,6 +155,17 @@ class Projector:
     def stored(self, array: Any) -> Any:
         """The same images or volume, kept in the memory order in which the kernels read fastest."""
         return self._with_y_last(self.xp.asarray(array, self.dtype)).transpose(0, 2, 1)
+
+    def _held(self, array: Any) -> tuple[Any, Any]:
+        """What the kernels read, and the unit it is in: as it is, or of half precision with values up to HALF_LARGEST."""
+        if not self.half_storage:
+            return array, self.dtype.type(1)
+        unit = self.xp.maximum(self.xp.abs(array).max() / HALF_LARGEST, self.xp.finfo(self.dtype).tiny).astype(
+            self.dtype
+        )
+        half = (array / unit).astype(np.float16)
+        # Compiled CPU code knows no half precision: there the rounding is the same and nothing is won.
+        return half.astype(self.dtype) if self.xp is np else half, unit
 
     def _with_y_last(self, array: Any) -> Any:
         return self.xp.ascontiguousarray(array.transpose(0, 2, 1))

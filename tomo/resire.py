@@ -47,6 +47,7 @@ def resire(
     held_out: ArrayLike | None = None,
     patience: int | None = None,
     memory_bytes: int | None = None,
+    half_storage: bool = False,
     progress: Progress | None = None,
     watch: Callable[[Iteration], None] | None = None,
     resume: Mapping[str, NDArray[Any]] | None = None,
@@ -60,7 +61,7 @@ def resire(
     bright each tilt sees the volume. initial: volume (z, y, x) to start from, else zero. support: array (z, y, x), zero
     where the volume must stay zero. held_out: (n,) bool or numbers of the tilts that are judged by but not fitted; patience:
     end when their R-factor has not fallen for so many iterations. memory_bytes: work slab by slab so that no more is needed
-    for volumes on the device; the volume then lives in the memory of the host.
+    for volumes on the device; the volume then lives in the memory of the host. half_storage: as that of `Projector`.
     progress(done, total, r_factor) is told of each iteration, watch likewise with an `Iteration`, from which it may take a
     checkpoint; resume takes one up and goes on as if there had been no break. Either may raise StopIteration: the volume
     reached so far is then returned.
@@ -78,7 +79,7 @@ def resire(
     )
     slabs = slabs_of(
         projections, angles, memory_bytes, depth=depth, subvoxels=subvoxels, shifts_px=shifts_px, scales=scales,
-        threads=threads,
+        half_storage=half_storage, threads=threads,
     )  # fmt: skip
     b = checked_images(projections, slabs[0])
     for name, volume in (("initial", initial), ("support", support)):

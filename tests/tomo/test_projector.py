@@ -115,6 +115,18 @@ def test_gpu_gives_the_numbers_of_the_cpu(xp: ModuleType, rng: np.random.Generat
         np.testing.assert_allclose(theirs, ours, rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.parametrize("angles", [ABOUT_Y, ANY], ids=["about y", "any"])
+def test_half_storage_rounds_and_nothing_else(xp: ModuleType, rng: np.random.Generator, angles: np.ndarray) -> None:
+    whole = Projector(angles, (10, 12), depth=9, xp=xp)
+    half = Projector(angles, (10, 12), depth=9, xp=xp, half_storage=True)
+    # Values far beyond the range of half precision.
+    x, y = (xp.asarray(1e7 * rng.random(shape), np.float32) for shape in (whole.domain_shape, whole.range_shape))
+    for exact, rounded in ((whole(x), half(x)), (whole.T(y), half.T(y))):
+        apart = float(xp.abs(exact - rounded).max() / xp.abs(exact).max())
+        assert 1e-7 < apart < 5e-4
+    assert not half(xp.zeros(half.domain_shape, np.float32)).any()
+
+
 @pytest.mark.parametrize(
     ("angles", "seen"),
     [

@@ -13,6 +13,7 @@ import pytest
 from tomo import Projector
 from tomo import kernels_axis as axis
 from tomo import kernels_euler as euler
+from tomo.kernels import cuda_types
 
 # Enough of CUDA for a C++ compiler: one thread of one block at a time.
 HOST = """
@@ -22,7 +23,7 @@ using std::floor;
 #define __device__
 #define THREE_INTS(name) static struct {{ int x, y, z; }} name;
 THREE_INTS(blockIdx) THREE_INTS(threadIdx) THREE_INTS(blockDim) THREE_INTS(gridDim)
-typedef double real;
+{types}
 static void atomicAdd(real* at, real value) {{ *at += value; }}
 {source}
 #define EVERY(i, n) for (i = 0; i < n; ++i)
@@ -54,12 +55,12 @@ TEXTS = {"axis": axis.CUDA_SOURCE} | EULER_TEXTS
 
 
 @pytest.mark.parametrize("name", TEXTS)
-@pytest.mark.parametrize("real", ["float", "double"])
-def test_nvcc_accepts_the_source(tmp_path: Path, name: str, real: str) -> None:
+@pytest.mark.parametrize(("real", "store"), ["ff", "dd", "fe"])
+def test_nvcc_accepts_the_source(tmp_path: Path, name: str, real: str, store: str) -> None:
     nvcc = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/bin:/usr/local/cuda/bin")
     if nvcc is None:
         pytest.skip("nvcc is not installed")
-    (tmp_path / "kernel.cu").write_text(f"typedef {real} real;\n{TEXTS[name]}")
+    (tmp_path / "kernel.cu").write_text(cuda_types(real, store) + TEXTS[name])
     subprocess.run([nvcc, "-ptx", "-Werror", "all-warnings", "kernel.cu"], cwd=tmp_path, check=True, timeout=120)
 
 
@@ -106,7 +107,7 @@ def _compiled(folder: Path, source: str, runners: str) -> ctypes.CDLL:
     compiler = shutil.which("g++")
     if compiler is None:
         pytest.skip("g++ is not installed")
-    (folder / "kernel.cpp").write_text(HOST.format(source=source, runners=runners))
+    (folder / "kernel.cpp").write_text(HOST.format(types=cuda_types("d", "d"), source=source, runners=runners))
     subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", "kernel.so", "kernel.cpp"], cwd=folder, check=True)
     return ctypes.CDLL(str(folder / "kernel.so"))
 
