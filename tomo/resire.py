@@ -26,7 +26,7 @@ from tomo.projector import Projector
 
 log = logging.getLogger(__name__)
 
-_COPIES = 5
+COPIES = 5
 """Volumes alive at once while a slab is worked: before, earlier, gradient, moved, and one under way."""
 
 
@@ -88,7 +88,7 @@ def slabs_of(projections: Any, angles_deg: ArrayLike, memory_bytes: int | None, 
     dtype = np.float64 if projections.dtype == np.float64 else np.float32
     shape = projections.shape[1:]
     depth = given["depth"] or shape[1]
-    plane = _COPIES * math.prod(shape) * np.dtype(dtype).itemsize
+    plane = COPIES * math.prod(shape) * np.dtype(dtype).itemsize
     if memory_bytes is not None and memory_bytes < plane:
         raise ValueError(f"memory_bytes is {memory_bytes}; a single plane of this volume needs {plane}.")
     planes = depth if memory_bytes is None else min(depth, memory_bytes // plane)
