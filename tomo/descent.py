@@ -246,9 +246,15 @@ def run(
         except StopIteration:
             log.info("stopped on request after %d of %d iterations", done, total)
             break
-    free = [np.array(trace) if trace else None for trace in (descent.r_free, descent.mismatch_free)]
+    r_free, mismatch_free = (np.array(trace) if trace else None for trace in (descent.r_free, descent.mismatch_free))
     return Reconstruction(
-        descent.volume(), np.array(descent.r_factor), step, *free, descent.tilt_r(), descent.rules.held_out
+        descent.volume(),
+        np.array(descent.r_factor),
+        step,
+        r_free,
+        mismatch_free,
+        descent.tilt_r(),
+        descent.rules.held_out,
     )
 
 

@@ -111,8 +111,6 @@ def tilt_r(
 def strays(r: NDArray[np.float64]) -> NDArray[np.int64]:
     """Numbers of the tilts whose R-factor (n,) stands out from the others', worst first; nan never does."""
     middle = np.nanmedian(r)
-    limit = max(
-        middle + STRAY_SIGMAS * _ROBUST * float(np.nanmedian(np.abs(r - middle))), STRAY_FACTOR * float(middle)
-    )
+    limit = max(middle + STRAY_SIGMAS * _ROBUST * float(np.nanmedian(np.abs(r - middle))), STRAY_FACTOR * float(middle))
     out = np.flatnonzero(r > limit)
     return out[np.argsort(-r[out])]
