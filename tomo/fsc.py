@@ -33,6 +33,9 @@ PARTS = ("all", "x", "y", "z")
 _STILL_ALIKE = 0.8
 """Phases are made random from the shell on at which the volumes agree less than this."""
 
+_FEWEST = 10
+"""Shells with fewer frequencies say nothing."""
+
 _AVERAGED = 3
 """Shells whose mean has to lie below the threshold: a single one does by chance."""
 
@@ -87,7 +90,7 @@ def shell_correlation(
         noise = shells.curves(*(_spectrum(shells.scrambled(v, start, rng), mask) for v in pair))["all"]
         # The shell at which phases become random holds a share of both kinds.
         later = np.arange(len(shells.frequency)) >= start + 2
-        random = np.where(later, np.clip(noise, 0, 0.99), 0.0)
+        random = np.where(later, np.clip(np.nan_to_num(noise), 0, 0.99), 0.0)
     corrected = {part: (curve - random) / (1 - random) for part, curve in curves.items()}
     return ShellCorrelation(shells.frequency, corrected, curves["all"], random, shells.points)
 
@@ -139,16 +142,16 @@ class _Shells:
         cones = {axis: xp.where(xp.abs(k) >= near * radius, shell, 0) for axis, k in along.items()}
         self._shell, self._parts, self._count = shell, {"all": shell, **cones}, count
         self.frequency = np.arange(1, count + 1) / side
-        self.points = on_host(xp.bincount(shell.ravel(), minlength=count + 2))[1 : count + 1]
+        self.points = self._sums(shell)
 
     def curves(self, F: Any, G: Any) -> dict[str, NDArray[np.float64]]:
-        """Correlation of two spectra (shells,), of all directions and along the axes; nan where a shell is empty."""
+        """Correlation of two spectra (shells,), of all directions and along the axes; nan where too few frequencies lie."""
         terms = ((F * G.conj()).real, F.real**2 + F.imag**2, G.real**2 + G.imag**2)
         out = {}
         for part, shell in self._parts.items():
             both, power_f, power_g = (self._sums(shell, term) for term in terms)
             with np.errstate(divide="ignore", invalid="ignore"):
-                out[part] = both / np.sqrt(power_f * power_g)
+                out[part] = np.where(self._sums(shell) < _FEWEST, np.nan, both / np.sqrt(power_f * power_g))
         return out
 
     def scrambled(self, volume: Any, start: int, rng: np.random.Generator) -> Any:
@@ -158,9 +161,10 @@ class _Shells:
         turn = xp.where(self._shell > start, xp.exp(1j * phase), 1)
         return xp.fft.irfftn(xp.fft.rfftn(volume) * turn, s=self.shape, axes=(0, 1, 2))
 
-    def _sums(self, shell: Any, values: Any) -> NDArray[np.float64]:
-        sums = self.xp.bincount(shell.ravel(), weights=values.ravel(), minlength=self._count + 2)
-        return on_host(sums)[1 : self._count + 1]
+    def _sums(self, shell: Any, values: Any | None = None) -> NDArray[Any]:
+        """Sums of values over each shell, without values the number of frequencies."""
+        weights = None if values is None else values.ravel()
+        return on_host(self.xp.bincount(shell.ravel(), weights=weights, minlength=self._count + 2))[1 : self._count + 1]
 
 
 def _first_below(curve: NDArray[np.float64], value: float) -> int:

@@ -116,7 +116,7 @@ def _unseen(said: Judgement, found: tomo.Quality, voxel_A: float) -> None:
         "half": Data(found.half, ""),
         "plane_deg": Data(gap.plane_deg, "deg"),
     }
-    said.attributes["wedge_deg"] = gap.opening_deg
+    said.attributes |= {"wedge_deg": gap.opening_deg, "tilt_axis": gap.axis}
     said.numbers |= {
         "r_factor_unseen": float(np.nanmean(found.unseen_r)),
         "wedge_deg": gap.opening_deg,

@@ -9,7 +9,8 @@
 projections of the 18 356 atoms in MODELS at their true angles (55 tilts, 0.347 Å, 1.7e4 e⁻/Å²) and starts from the experimental
 ones; once more with every image moved by up to 1.25 Å, scaled by up to 10 % and a background of up to 5 % of the peak. Errors are
 counted after one common rotation; the truth is used for nothing else. `momentum` runs a plan with a truth (plans/si208.toml) from
-counts to refined atoms, anew for each way to reconstruct; seconds are those of the volume alone. Each form adds its table to results/tomography_FORM.md.
+counts to refined atoms, anew for each way to reconstruct; seconds are those of the volume alone. Each form adds its table to
+results/tomography_FORM.md.
 """
 
 from __future__ import annotations
