@@ -99,8 +99,9 @@ def volume_bytes(shape: tuple[int, int, int], settings: Tomography, device: Devi
     free = int(VOLUME_SHARE * available_memory_bytes(device))
     if not free or tomography_bytes(shape, settings, None, device) <= free:
         return None
-    plane = 4 * COPIES * shape[1] * shape[2]
-    return max(free - tomography_bytes(shape, settings, 0, device), plane)
+    plane, planes = 4 * COPIES * shape[1] * shape[2], settings.depth or shape[2]
+    left = free - tomography_bytes(shape, settings, 0, device)
+    return max(min(left, (planes - 1) * plane), plane)
 
 
 def tomography_bytes(shape: tuple[int, int, int], settings: Tomography, limit: int | None, device: Device) -> int:

@@ -18,7 +18,7 @@ from tomo.projector import Projector
 from tomo.quality import Quality, quality, strays, tilt_r
 from tomo.resire import resire
 from tomo.stopping import Stopping, chosen_iterations
-from tomo.wedge import Wedge, wedge
+from tomo.wedge import Wedge, sequence, wedge
 
 if TYPE_CHECKING:
     from tomo.adf import Conditioned, condition_adf
@@ -44,6 +44,7 @@ __all__ = [
     "quality",
     "resire",
     "rotation",
+    "sequence",
     "sirt",
     "strays",
     "tilt_r",

@@ -10,7 +10,6 @@ from matplotlib.ticker import MaxNLocator
 
 from pyaet.plots.results import VolumeQuality
 from pyaet.plots.style import FAINT, INK, MUTED, SERIES, new_figure, signed, styled
-from tomo import strays
 from tomo.fsc import THRESHOLD
 
 if TYPE_CHECKING:
@@ -91,9 +90,10 @@ def show_tilts(axes: Axes, found: VolumeQuality) -> None:
         axes.plot(
             found.tilts_deg[order], r[order], marker="o", markersize=2.8, linewidth=0.8, color=colour, label=label
         )
-        for k in strays(r):
-            axes.annotate(f"tilt {k}, {signed(found.tilts_deg[k])}°", (found.tilts_deg[k], r[k]), xytext=(0, 5),
-                          textcoords="offset points", ha="center", color=INK)  # fmt: skip
+    highest = np.fmax.reduce([r for _, r, _ in kinds])
+    for k in found.stray_tilts:
+        axes.annotate(f"tilt {k}, {signed(found.tilts_deg[k])}°", (found.tilts_deg[k], highest[k]), xytext=(0, 5),
+                      textcoords="offset points", ha="center", color=INK)  # fmt: skip
     low, high = axes.get_ylim()
     axes.set_ylim(low - 0.05 * (high - low), high + 0.3 * (high - low))
     axes.set_xlabel("tilt θ (°)")

@@ -95,7 +95,7 @@ class Volume:
 class VolumeQuality:
     """What `volume.h5` tells about its worth; what was not asked for is None or empty.
 
-    r_factor, r_free: over iterations. tilts_deg, tilt_r, unseen_r, plane_deg: (n,) of every tilt. fsc: over frequency_per_A, for
+    r_factor, r_free: over iterations. tilts_deg, tilt_r, unseen_r, plane_deg: (n,) of every tilt. stray_tilts: those that stand out. fsc: over frequency_per_A, for
     "all", "x", "y", "z". resolution_A: by the names of the attributes. about_y: whether the tilt axis is y.
     """
 
@@ -104,6 +104,7 @@ class VolumeQuality:
     tilts_deg: np.ndarray
     tilt_r: np.ndarray | None
     unseen_r: np.ndarray | None
+    stray_tilts: np.ndarray
     frequency_per_A: np.ndarray
     fsc: dict[str, np.ndarray]
     resolution_A: dict[str, float]
@@ -273,6 +274,7 @@ def read_volume_quality(path: Path) -> VolumeQuality | None:
         tilts_deg=held["angles_deg"][:, 1] if "angles_deg" in held else np.zeros(0),
         tilt_r=held.get("tilt_r"),
         unseen_r=held.get("unseen_r"),
+        stray_tilts=held.get("stray_tilts", np.zeros(0, int)),
         frequency_per_A=held.get("fsc_frequency_per_A", np.zeros(0)),
         fsc={part: held[name] for part, name in _CURVES.items() if name in held},
         resolution_A={name: float(value) for name, value in told.items() if name.startswith("resolution_")},

@@ -38,9 +38,13 @@ def volume_section(directory: Path, summary: Mapping[str, Any]) -> Section | Non
 def _caption(found: VolumeQuality) -> str:
     """One sentence for each picture that is there."""
     said = []
-    if len(found.r_factor) > 1:
-        said.append("R-factor: mismatch between the measured images and those of the volume"
-                    + (", and of tilts held out to find the number of iterations; their mismatch in squares is least at the line." if found.r_free is not None else "."))  # fmt: skip
+    if found.r_free is not None:
+        said.append(
+            "R-factor: mismatch between the measured images and those of the volume, and of tilts held out to find the number of "
+            "iterations; their mismatch in squares is least at the line."
+        )
+    elif len(found.r_factor) > 1:
+        said.append("R-factor: mismatch between the measured images and those of the volume.")
     if found.fsc:
         said.append(
             "Fourier shell correlation: the tilts were parted in two and reconstructed apart; details are real down to where the two "

@@ -49,8 +49,7 @@ def judgement(series: Series, made: tomo.Reconstruction, chosen: tomo.Stopping |
         )
         _resolution(said, found, voxel_A)
         _unseen(said, found, voxel_A)
-    r = [said.data[name].array for name in ("tilt_r", "unseen_r") if name in said.data]
-    _name_strays(said, r, series.angles_deg)
+    _name_strays(said, series.angles_deg)
     return said
 
 
@@ -138,11 +137,19 @@ def _named(direction: np.ndarray) -> str:
     return "xyz"[nearest] if abs(direction[nearest]) > 0.98 else "({:.2f}, {:.2f}, {:.2f})".format(*direction)
 
 
-def _name_strays(said: Judgement, r: list[np.ndarray], angles_deg: np.ndarray) -> None:
+def _name_strays(said: Judgement, angles_deg: np.ndarray) -> None:
     """A doubt that names the tilts which stand out by their fitted R-factors or by those that were not fitted."""
     import tomo
 
+    r = [said.data["tilt_r"].array]
+    if "unseen_r" in said.data:
+        # What lies at the rim of a wedge has neighbours on one side only, and is predicted less well whatever its worth.
+        inner = said.data["unseen_r"].array.copy()
+        if said.attributes["wedge_deg"]:
+            inner[tomo.sequence(angles_deg)[[0, -1]]] = np.nan
+        r.append(inner)
     found = list(dict.fromkeys(int(k) for values in r for k in tomo.strays(values)))
+    said.data["stray_tilts"] = Data(np.array(found, np.int64), "")
     if found:
         named = ", ".join(f"{k} ({angles_deg[k, 1]:+.4g}°)" for k in found)
         said.warnings.append(

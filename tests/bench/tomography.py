@@ -3,12 +3,12 @@
     python tests/bench/tomography.py speed [--si208 FOLDER]      RESIRE on 128³ × 60 tilts, against ASTRA's SIRT if installed
     python tests/bench/tomography.py scaling [--general]         seconds per iteration against size, 60 tilts
     python tests/bench/tomography.py calibration MODELS          angles, shifts, scales and backgrounds of a CoPdPt particle
-    python tests/bench/tomography.py momentum PLAN               atoms found against method, momentum and iterations
+    python tests/bench/tomography.py momentum PLAN...            atoms found against method, momentum and iterations
 
 `speed` takes the published counts of 208 silicon atoms where FOLDER is given, else a phantom. `calibration` simulates linear dark-field
 projections of the 18 356 atoms in MODELS at their true angles (55 tilts, 0.347 Å, 1.7e4 e⁻/Å²) and starts from the experimental
 ones; once more with every image moved by up to 1.25 Å, scaled by up to 10 % and a background of up to 5 % of the peak. Errors are
-counted after one common rotation; the truth is used for nothing else. `momentum` runs a plan with a truth (plans/si208.toml) from
+counted after one common rotation; the truth is used for nothing else. `momentum` runs plans with a truth (plans/si208.toml) from
 counts to refined atoms, anew for each way to reconstruct; seconds are those of the volume alone. Each form adds its table to
 results/tomography_FORM.md.
 """
@@ -184,15 +184,17 @@ def momentum(options: argparse.Namespace) -> list[str]:
     from pyaet.plan import Tomography, load_plan
 
     rows = [
-        "| method | iterations | traced: found, false | RMSD pm | refined: found, false | RMSD pm | R-factor | R-free | s |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| specimen | method | iterations | traced: found, false | RMSD pm | refined: found, false | RMSD pm | R-factor | R-free | s |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    plan = load_plan(options.plan)
-    with tempfile.TemporaryDirectory() as folder:
-        for way in WAYS:
-            settings = Tomography(**way, quality=False)
-            rows.append(road_row(plan.model_copy(update={"tomography": settings}), Path(folder)))
-            print(rows[-1], flush=True)
+    for path in options.plans:
+        plan = load_plan(path)
+        with tempfile.TemporaryDirectory() as folder:
+            for way in WAYS:
+                settings = Tomography(**way, quality=False)
+                row = road_row(plan.model_copy(update={"tomography": settings}), Path(folder))
+                rows.append(f"| {path.stem} {row}")
+                print(rows[-1], flush=True)
     return rows
 
 
@@ -280,7 +282,7 @@ def main() -> None:
     forms.add_parser("speed").add_argument("--si208", type=Path, metavar="FOLDER")
     forms.add_parser("scaling").add_argument("--general", action="store_true", help="tilts turned off the common axis")
     forms.add_parser("calibration").add_argument("models", type=Path)
-    forms.add_parser("momentum").add_argument("plan", type=Path)
+    forms.add_parser("momentum").add_argument("plans", type=Path, nargs="+")
     for form in forms.choices.values():
         form.add_argument("--threads", type=int)
     options = parser.parse_args()
