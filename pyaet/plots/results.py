@@ -95,8 +95,9 @@ class Volume:
 class VolumeQuality:
     """What `volume.h5` tells about its worth; what was not asked for is None or empty.
 
-    r_factor, r_free: over iterations. tilts_deg, tilt_r, unseen_r, plane_deg: (n,) of every tilt. stray_tilts: those that stand out. fsc: over frequency_per_A, for
-    "all", "x", "y", "z". resolution_A: by the names of the attributes. about_y: whether the tilt axis is y.
+    r_factor, r_free: over iterations. tilts_deg, tilt_r, unseen_r, plane_deg: (n,) of every tilt. stray_tilts: those that stand
+    out. fsc: over frequency_per_A, for "all", "x", "y", "z". resolution_A: by the names of the attributes. about_y: whether the
+    tilt axis is y.
     """
 
     r_factor: np.ndarray

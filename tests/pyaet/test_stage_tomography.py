@@ -207,7 +207,7 @@ def test_a_killed_verb_resumes_to_the_same_volume(aligned: Path, tmp_path: Path)
         "tomography.reconstruct.__kwdefaults__['checkpoint_s'] = 0.05\n"
         "from pyaet.cli import main\nmain(sys.argv[1:])\n"
     )
-    command = [sys.executable, str(script), "tomo", str(aligned), "--set", "iterations=3000", "--set", "quality=false"]
+    command = [sys.executable, str(script), "tomo", str(aligned), "--set", "iterations=500", "--set", "quality=false"]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     killed = subprocess.Popen([*command, "--device", "cpu", "--out", str(tmp_path / "v.h5")], env=environment)
     deadline = time.monotonic() + 60
@@ -275,6 +275,11 @@ def test_volumes_are_bounded_by_what_is_free(monkeypatch: pytest.MonkeyPatch) ->
     settings = Tomography()
     whole = memory.tomography_bytes(SHAPE, settings, None, "cpu")
     assert whole > 5 * 4 * 64**3
+    assert (
+        memory.tomography_bytes(SHAPE, settings, 4 * 64**3, "cuda")
+        < memory.tomography_bytes(SHAPE, settings, 4 * 64**3, "cpu")
+        < whole
+    )
     for free, expected in ((0, None), (2 * whole, None)):
         monkeypatch.setattr(memory, "available_memory_bytes", lambda device, free=free: free)
         assert memory.volume_bytes(SHAPE, settings, "cpu") is expected
