@@ -66,8 +66,9 @@ def quality(
     volumes = [reconstruct(np.flatnonzero(half == k)) for k in (0, 1)]
     unseen_r = np.empty(len(angles))
     for k, other in enumerate(reversed(volumes)):
-        mine = half == k
-        unseen_r[mine] = tilt_r(projections[mine], angles[mine], other, **settings)
+        mine = np.flatnonzero(half == k)
+        images = projections[projections.__array_namespace__().asarray(mine)]
+        unseen_r[mine] = tilt_r(images, angles[mine], other, **settings)
     mask, diameter = particle_mask(volume)
     correlation = shell_correlation(*volumes, mask=mask, rng=rng)
     found = {part: resolution_of(correlation.frequency, correlation.fsc[part]) for part in PARTS}

@@ -63,9 +63,11 @@ class Series:
                 **self._iterated("trial"),
             )
 
-    def volume(self, iterations: int, work: str = "volume", tilts: Any = slice(None)) -> tomo.Reconstruction:
-        """The volume of some tilts, of all unless said."""
-        images, angles_deg = self.images[tilts], self.angles_deg[tilts]
+    def volume(self, iterations: int, work: str = "volume", tilts: np.ndarray | None = None) -> tomo.Reconstruction:
+        """The volume of the tilts of these numbers, of all when None."""
+        images, angles_deg = self.images, self.angles_deg
+        if tilts is not None:
+            images, angles_deg = images[to_device(tilts, self.context.device)], angles_deg[tilts]
         if self.settings.method == "fbp":
             return self._back_projected(images, angles_deg)
         with self.context.console.task(TITLES[work], "R") as progress:
