@@ -124,7 +124,10 @@ def _unseen(said: Judgement, found: tomo.Quality, voxel_A: float) -> None:
         "particle_diameter_A": found.diameter * voxel_A,
         "crowther_A": found.crowther * voxel_A,
     }
-    if gap.direction is not None and gap.opening_deg > WIDE_WEDGE_DEG:
+    if gap.direction is None:
+        return
+    said.numbers["wedge_about"] = _named(gap.direction)
+    if gap.opening_deg > WIDE_WEDGE_DEG:
         said.warnings.append(
             f"the tilts leave a wedge of {gap.opening_deg:.3g}° about {_named(gap.direction)} unmeasured, {100 * gap.share:.0f} % of all "
             "directions: atoms are drawn out along it; more tilts there would help most"
@@ -165,7 +168,11 @@ def resolution_doubts(path: Path, min_distance_A: float) -> list[str]:
         reached = {name: float(file.attrs[name]) for name in RESOLUTIONS}
     if np.isnan(reached["resolution_A"]):
         return ["the volumes of two halves of the tilts do not agree: nothing in this volume can be trusted"]
-    poor = [f"{value:.3g} Å{WHERE[name]}" for name, value in reached.items() if not value <= min_distance_A]
+    poor = [
+        (f"{value:.3g} Å" if np.isfinite(value) else "not reached") + WHERE[name]
+        for name, value in reached.items()
+        if not value <= min_distance_A
+    ]
     if not poor:
         return []
     return [
