@@ -17,8 +17,8 @@ from pyaet.io.angles import read_angles
 from pyaet.io.errors import InputError
 from pyaet.io.fourdstem import check_counts
 from pyaet.io.images import inspect_stack, read_stack
-from pyaet.memory import TiltSize, device_bytes, resident_bytes
-from pyaet.plan import NO_INPUT, Input, Plan, Simulation
+from pyaet.memory import TiltSize, device_bytes, resident_bytes, tomography_bytes, volume_bytes
+from pyaet.plan import NO_INPUT, Input, Plan, Simulation, Tomography
 from pyaet.simulate.fourdstem import Recording
 from pyaet.stages.adf import angle_spec, checked_angles
 from pyaet.stages.ptychography import tilts_of
@@ -34,6 +34,8 @@ GPU_SPEEDUP = 100.0
 BASE_BYTES = 400 * 2**20
 """An interpreter with the numerical libraries loaded."""
 FEWEST_TILTS = 3
+AUTO_ITERATIONS = 200
+"""Iterations that "auto" is taken for; it can be fewer, and more on clean data."""
 BASE_S = 15.0
 """Start, tracing, refinement and report of a particle of a few hundred atoms."""
 
@@ -55,7 +57,7 @@ def estimate(plan: Plan, device: str | None = None) -> dict[str, Any]:
     first = _first(plan, workers, place)
     if plan.truth is not None:
         first.told["truth_atoms"] = len(read_truth(plan.truth))
-    bytes_tomo, seconds_tomo = _tomography(plan, first.shape, workers)
+    bytes_tomo, seconds_tomo = _tomography(plan, first.shape, workers, place)
     need, free = max(first.bytes, bytes_tomo), available_memory_bytes(place)
     if free and need > free:
         raise InputError(
@@ -170,12 +172,29 @@ def _simulation(plan: Plan, settings: Simulation, workers: int, place: Device) -
     return Need(then.told | told, then.shape, max(then.bytes, 2 * BASE_BYTES), then.seconds + seconds)
 
 
-def _tomography(plan: Plan, shape: tuple[int, int, int], workers: int) -> tuple[int, float]:
-    """Bytes and CPU seconds of the reconstruction."""
+def _tomography(plan: Plan, shape: tuple[int, int, int], workers: int, place: Device) -> tuple[int, float]:
+    """Bytes and CPU seconds of the reconstruction and of its halves."""
     n, ny, nx = shape
-    depth = plan.tomography.depth or nx
-    taps = 3.5 if plan.tomography.subvoxels[1] == 1 else 12.0
-    rounds = 2 * plan.tomography.iterations if plan.tomography.method == "resire" else 1
-    table = 20 * n * depth * nx
-    seconds = rounds * 2 * taps * n * depth * ny * nx / (PROJECTOR_FLOP_PER_S * workers)
-    return BASE_BYTES + table + 16 * (n + depth) * ny * nx, seconds
+    settings = plan.tomography
+    _enough_to_hold_out(settings, n)
+    taps = 3.5 if settings.subvoxels[1] == 1 else 12.0
+    once = 2 * taps * n * (settings.depth or nx) * ny * nx / (PROJECTOR_FLOP_PER_S * workers)
+    limit = volume_bytes(shape, settings, place)
+    return BASE_BYTES + tomography_bytes(shape, settings, limit, place), once * _projections_made(settings)
+
+
+def _projections_made(settings: Tomography) -> int:
+    """How often all tilts are projected or smeared back; the two halves of a judgement are as much work as the whole."""
+    if settings.method == "fbp":
+        return 2 + 2 * settings.quality
+    # As many again for the trial that chooses the number.
+    rounds = 2 * AUTO_ITERATIONS if settings.iterations == "auto" else settings.iterations
+    halves = AUTO_ITERATIONS if settings.iterations == "auto" else settings.iterations
+    return 2 * (rounds + halves * settings.quality)
+
+
+def _enough_to_hold_out(settings: Tomography, tilts: int) -> None:
+    if settings.iterations == "auto" and settings.held_out > (tilts - 1) // 2:
+        raise InputError(
+            f"tomography.held_out: {settings.held_out} of {tilts} tilts; expected less than half of them, so that a volume remains"
+        )

@@ -1,4 +1,4 @@
-"""What one tilt takes in memory, on the CPU and on a GPU, and what of it stays on disk when it does not fit."""
+"""What one tilt and what a volume take in memory, on the CPU and on a GPU, and what is done when that does not fit."""
 
 from __future__ import annotations
 
@@ -9,12 +9,22 @@ import ptycho
 from ptycho.problem import CPU_CHUNK_BYTES, GPU_CHUNK_BYTES
 from pyaet.device import Device, available_memory_bytes
 from pyaet.io.counts_on_disk import CACHE_BYTES
+from pyaet.plan import Tomography
+from tomo.resire import COPIES
 
 RESIDENT_SHARE = 0.5
 """Of the free memory, what the counts of the tilts worked on at once may fill."""
 GPU_SHARE = 0.85
 """Of the GPU's free memory, what a reconstruction may fill."""
+VOLUME_SHARE = 0.85
+"""Of the free memory, what the reconstruction of a volume may fill."""
 _MARGIN_PX = 10
+_STACKS = 6
+"""Stacks of projections alive in the loop of a reconstruction."""
+_HELD_VOLUMES = 3
+"""Volumes in main memory that wait for their slabs: now, one step before, and put together."""
+_HALVES = 3
+"""Volumes that wait in memory while halves of the series are reconstructed and compared."""
 
 
 @dataclass(frozen=True)
@@ -80,3 +90,26 @@ def device_bytes(size: TiltSize, settings: ptycho.Settings, device: Device) -> i
     if size.engine_bytes(replace(settings, device_bytes=None), gpu=True) <= free:
         return None
     return max(free - size.engine_bytes(replace(settings, device_bytes=0), gpu=True), 0)
+
+
+def volume_bytes(shape: tuple[int, int, int], settings: Tomography, device: Device) -> int | None:
+    """What the volumes of a reconstruction of projections (n, y, x) may take, slab by slab; None where they fit as a whole."""
+    if settings.memory_GB is not None:
+        return int(settings.memory_GB * 1e9)
+    free = int(VOLUME_SHARE * available_memory_bytes(device))
+    if not free or tomography_bytes(shape, settings, None, device) <= free:
+        return None
+    plane, planes = 4 * COPIES * shape[1] * shape[2], settings.depth or shape[2]
+    left = free - tomography_bytes(shape, settings, 0, device)
+    return max(min(left, (planes - 1) * plane), plane)
+
+
+def tomography_bytes(shape: tuple[int, int, int], settings: Tomography, limit: int | None, device: Device) -> int:
+    """Peak of a reconstruction of projections (n, y, x) that works on volumes within `limit`, None without a limit."""
+    n, ny, nx = shape
+    depth = settings.depth or nx
+    volume, stack, tables = 4 * depth * ny * nx, 4 * n * ny * nx, 20 * n * depth * nx
+    waiting = _HALVES * volume if settings.quality else 0
+    if limit is None or limit >= COPIES * volume:
+        return _STACKS * stack + tables + waiting + COPIES * volume
+    return _STACKS * stack + tables + limit + (0 if device == "cuda" else _HELD_VOLUMES * volume + waiting)

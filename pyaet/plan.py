@@ -237,14 +237,35 @@ class Alignment(Section):
 
 
 class Tomography(Section):
-    """Aligned projections to a volume."""
+    """Aligned projections to a volume.
 
-    method: Literal["resire", "fbp"] = "resire"
-    iterations: Count = 200
+    iterations: "auto" stops where `held_out` tilts, spread over the series, are explained best; the search for that ends when
+    it has not become better for `patience` iterations. memory_GB: for the volumes, worked slab by slab; by itself as much as
+    is free. quality: judge the volume by two halves of the series.
+    """
+
+    method: Literal["resire", "sirt", "fbp"] = "resire"
+    iterations: Count | Literal["auto"] = 200
+    held_out: Count = 5
+    patience: Count = 20
+    momentum: bool = False
     subvoxels: tuple[Count, Count, Count] = (2, 1, 2)
     positivity: bool = True
     step: Annotated[float, Field(gt=0, lt=2)] | None = None
     depth: Count | None = None
+    memory_GB: Positive | None = None
+    quality: bool = True
+
+    @model_validator(mode="after")
+    def _suits_the_method(self) -> Tomography:
+        if self.method == "fbp" and (self.iterations == "auto" or self.momentum):
+            said = "momentum" if self.momentum else 'iterations "auto"'
+            raise ValueError(f'{said} with method "fbp"; expected method "resire" or "sirt", which iterate')
+        if self.step is not None and self.method != "resire":
+            raise ValueError(f'step is {self.step} with method "{self.method}"; expected a step with "resire" alone')
+        if self.step is not None and self.step > 1 and self.momentum:
+            raise ValueError(f"step is {self.step} with momentum; expected at most 1, where accelerated steps converge")
+        return self
 
 
 class Tracing(Section):

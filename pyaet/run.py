@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 OWN_FILES = (
     "plan.toml", "summary.json", "report.html", "log.txt", "projections.h5", "aligned.h5", "volume.h5",
+    "volume.trial.checkpoint.h5", "volume.volume.checkpoint.h5", "volume.half0.checkpoint.h5", "volume.half1.checkpoint.h5",
     "candidates.h5", "traced.extxyz", "atoms.extxyz", "rings.json", "truth.extxyz", ".lock",
 )  # fmt: skip
 OWN_PATTERNS = (

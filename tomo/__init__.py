@@ -15,7 +15,10 @@ from tomo.calibrate import Calibration, calibrate
 from tomo.descent import Iteration, Reconstruction
 from tomo.geometry import rotation
 from tomo.projector import Projector
+from tomo.quality import Quality, quality, strays, tilt_r
 from tomo.resire import resire
+from tomo.stopping import Stopping, chosen_iterations
+from tomo.wedge import Wedge, sequence, wedge
 
 if TYPE_CHECKING:
     from tomo.adf import Conditioned, condition_adf
@@ -35,16 +38,25 @@ __all__ = [
     "Conditioned",
     "Iteration",
     "Projector",
+    "Quality",
     "Reconstruction",
+    "Stopping",
     "TiltAxis",
+    "Wedge",
     "align",
     "calibrate",
+    "chosen_iterations",
     "condition_adf",
     "fbp",
+    "quality",
     "resire",
     "rotation",
+    "sequence",
     "sirt",
+    "strays",
     "tilt_axis",
+    "tilt_r",
+    "wedge",
 ]
 
 

@@ -9,17 +9,19 @@ doi:10.1109/TMI.2008.923696).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tomo.descent import Descent, Progress, Reconstruction, Rules, run
+from tomo.descent import Descent, Iteration, Progress, Reconstruction, on_host, run
 from tomo.geometry import checked_stack
-from tomo.projector import Projector
-from tomo.resire import checked_images, slabs_of
+from tomo.resire import checked_images, checked_rules, slabs_of
 
 FILTERS = ("ramp", "hann")
+_LEAST_SUM = 1e-3
+"""Rows and columns of the projector that sum to less are hardly seen, and are not divided by their sum."""
 
 
 def fbp(
@@ -30,13 +32,14 @@ def fbp(
     blur_px: float = 0.0,
     depth: int | None = None,
     subvoxels: tuple[int, int, int] = (1, 1, 1),
+    memory_bytes: int | None = None,
     threads: int | None = None,
 ) -> Any:
     """Filtered back-projection of projections (n, y, x) at angles_deg (n, 3) into a float32 volume (z, y, x).
 
     The tilt axis is y turned by φ in the image. filter_: "ramp", or "hann" for the ramp tapered to zero at the Nyquist
     frequency. blur_px: standard deviation in voxels of a Gaussian blur of the volume. depth: voxels along z, the image
-    width when None.
+    width when None. memory_bytes: as in `resire`.
     Raises ValueError for arguments that do not fit.
     """
     angles = checked_stack(projections, angles_deg)
@@ -45,10 +48,13 @@ def fbp(
     if not blur_px >= 0.0:
         raise ValueError(f"blur_px is {blur_px}; expected a standard deviation in voxels, zero or more.")
     xp = projections.__array_namespace__()
-    A = Projector(angles, projections.shape[1:], depth=depth, subvoxels=subvoxels, xp=xp, threads=threads)
+    images = xp.asarray(projections, np.float32)
+    slabs = slabs_of(images, angles, memory_bytes, depth=depth, subvoxels=subvoxels, threads=threads)
     spacing = xp.asarray(angular_weights(angles[:, 1]), np.float32)[:, None, None]
-    filtered = _filter(xp, xp.asarray(projections, np.float32), angles[:, 0], filter_, blur_px)
-    return xp.ascontiguousarray(A.T(spacing * filtered))
+    weighted = spacing * _filter(xp, images, angles[:, 0], filter_, blur_px)
+    if len(slabs) == 1:
+        return xp.ascontiguousarray(slabs[0].T(weighted))
+    return np.concatenate([on_host(A.T(weighted)) for A in slabs])
 
 
 def sirt(
@@ -56,24 +62,30 @@ def sirt(
     angles_deg: ArrayLike,
     *,
     iterations: int = 50,
+    momentum: bool = False,
     positivity: bool = True,
     subvoxels: tuple[int, int, int] = (2, 1, 2),
     depth: int | None = None,
+    held_out: ArrayLike | None = None,
+    patience: int | None = None,
+    memory_bytes: int | None = None,
     progress: Progress | None = None,
+    watch: Callable[[Iteration], None] | None = None,
+    resume: Mapping[str, NDArray[Any]] | None = None,
     threads: int | None = None,
 ) -> Reconstruction:
     """Simultaneous iterative reconstruction of projections (n, y, x) at angles_deg (n, 3), in the loop of `resire`.
 
-    progress(done, total, r_factor) is called after each iteration and may raise StopIteration.
-    Raises ValueError for arguments that do not fit.
+    All arguments mean what they mean there. Raises ValueError for arguments that do not fit.
     """
     angles = checked_stack(projections, angles_deg)
-    (A,) = slabs_of(projections, angles, None, depth=depth, subvoxels=subvoxels, threads=threads)
-    b, xp = checked_images(projections, A), A.xp
-    rows = 1 / xp.maximum(A(xp.ones(A.domain_shape, A.dtype)), 1e-3)
-    columns = 1 / xp.maximum(A.T(xp.ones(A.range_shape, A.dtype)), 1e-3)
-    rules = Rules(iterations, positivity, False, None, np.zeros(len(angles), bool), None)
-    return run(Descent([A], b, rows, [columns], rules), None, np.nan, progress, None, None)
+    rules = checked_rules(iterations, positivity, momentum, None, held_out, patience, len(angles))
+    slabs = slabs_of(projections, angles, memory_bytes, depth=depth, subvoxels=subvoxels, threads=threads)
+    b, xp = checked_images(projections, slabs[0]), slabs[0].xp
+    fitted = xp.zeros(b.shape, b.dtype) + xp.asarray(~rules.held_out, b.dtype)[:, None, None]
+    rows = 1 / xp.maximum(sum(A(xp.ones(A.domain_shape, A.dtype)) for A in slabs), _LEAST_SUM)
+    columns = (1 / xp.maximum(A.T(fitted), _LEAST_SUM) for A in slabs)
+    return run(Descent(slabs, b, rows, columns, rules), None, np.nan, progress, watch, resume)
 
 
 def angular_weights(theta_deg: NDArray[np.float64]) -> NDArray[np.float64]:

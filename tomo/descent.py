@@ -8,15 +8,16 @@ plain ones on 55 tilts of a metal particle. As A is linear, the projections of y
 one back-projection per iteration all the same.
 
 Volumes larger than the memory are worked slab by slab along z: every slab is back-projected, stepped and projected on its
-own, and the projections of all slabs add up. Held-out tilts are projected but not fitted; their R-factor (R-free) falls as
-long as the volume learns and rises when it learns noise.
+own, and the projections of all slabs add up. Held-out tilts are projected but not fitted; their mismatch falls as long as the
+volume learns and rises when it learns noise. It is counted in squares, as the fit is: sums of absolute values (R-free) are
+least for the median, and that of sparse counts is 0, so that R-free of noisy counts is best for hardly any volume.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,20 +30,23 @@ log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int, float], None]
 
+_TRACES = ("r_factor", "r_free", "mismatch_free")
+
 
 @dataclass(frozen=True, eq=False)
 class Reconstruction:
     """A volume and how well it explains the projections.
 
     volume: float32 (z, y, x). r_factor: (iterations,) mean over the fitted tilts of Σ|b − A x| / Σ|b|; r_free: the same of the
-    held-out tilts, None without. tilt_r: (n,) R-factor of each tilt at the end. held_out: (n,) bool. step: what the derivative
-    was multiplied by, nan where it differs from voxel to voxel.
+    held-out tilts, None without; mismatch_free: Σ(b − A x)² / Σb² of these. tilt_r: (n,) R-factor of each tilt at the end.
+    held_out: (n,) bool. step: what the derivative was multiplied by, nan where it differs from voxel to voxel.
     """
 
     volume: Any
     r_factor: NDArray[np.float64]
     step: float
     r_free: NDArray[np.float64] | None
+    mismatch_free: NDArray[np.float64] | None
     tilt_r: NDArray[np.float64]
     held_out: NDArray[np.bool_]
 
@@ -62,8 +66,8 @@ class Iteration:
 class Rules:
     """How the loop runs: constraints, momentum, and when it ends.
 
-    support: array (z, y, x), zero where the volume must stay zero. held_out: (n,) bool. patience: end when R-free has not
-    fallen for so many iterations, None never.
+    support: array (z, y, x), zero where the volume must stay zero. held_out: (n,) bool. patience: end when the
+    mismatch of the held-out tilts has not fallen for so many iterations, None never.
     """
 
     iterations: int
@@ -80,15 +84,17 @@ class Descent:
     slabs: projectors of consecutive planes. rows, columns: R (n, y, x) or a number, and for each slab C as an array or a number.
     """
 
-    def __init__(self, slabs: Sequence[Projector], b: Any, rows: Any, columns: Sequence[Any], rules: Rules) -> None:
-        self.slabs, self.b, self.rows, self.columns, self.rules = slabs, b, rows, columns, rules
+    def __init__(self, slabs: Sequence[Projector], b: Any, rows: Any, columns: Iterable[Any], rules: Rules) -> None:
+        self.slabs, self.b, self.rows, self.rules = slabs, b, rows, rules
         self.xp = slabs[0].xp
         self._streams = len(slabs) > 1
+        self.columns = [self._to_store(c) for c in columns]
         self._kept = self.xp.asarray(~rules.held_out, b.dtype)[:, None, None]
-        self._total = np.maximum(_per_tilt(self.xp, b), 0)
+        self._total = np.maximum(per_tilt(self.xp, b), 0)
         self._inertia = 1.0
         self.r_factor: list[float] = []
         self.r_free: list[float] = []
+        self.mismatch_free: list[float] = []
 
     def init(self, initial: Any | None) -> None:
         """Start from a volume (z, y, x), or from nothing."""
@@ -108,7 +114,7 @@ class Descent:
         for s, (A, columns) in enumerate(zip(self.slabs, self.columns, strict=True)):
             x, moved = self._from_store(self.x[s]), A.T(residual)
             # In place: fresh memory for a large volume costs as much as the projection.
-            moved *= columns
+            moved *= self._from_store(columns)
             self.xp.subtract(x, moved, out=moved)
             if share:
                 ahead = x - self._from_store(self._earlier[s])
@@ -126,14 +132,14 @@ class Descent:
     def tilt_r(self) -> NDArray[np.float64]:
         """R-factor (n,) of each tilt; nan for tilts without any signal."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(self._total > 0, _per_tilt(self.xp, self._seen - self.b) / self._total, np.nan)
+            return np.where(self._total > 0, per_tilt(self.xp, self._seen - self.b) / self._total, np.nan)
 
     def over(self) -> bool:
-        """Whether R-free has stopped falling."""
-        patience = self.rules.patience
-        if patience is None or len(self.r_free) <= patience:
+        """Whether the mismatch of the held-out tilts has stopped falling."""
+        patience, free = self.rules.patience, self.mismatch_free
+        if patience is None or len(free) <= patience:
             return False
-        return min(self.r_free[-patience:]) >= min(self.r_free[:-patience])
+        return min(free[-patience:]) >= min(free[:-patience])
 
     def volume(self) -> Any:
         """The volume (z, y, x) so far, in C order."""
@@ -143,13 +149,13 @@ class Descent:
 
     def checkpoint(self) -> dict[str, NDArray[Any]]:
         """The whole run as named numpy arrays."""
-        host = [_host(x) for x in self.x]
-        out = {"volume": np.concatenate(host), "seen": _host(self._seen), "inertia": np.array(self._inertia)}
+        host = [on_host(x) for x in self.x]
+        out = {"volume": np.concatenate(host), "seen": on_host(self._seen), "inertia": np.array(self._inertia)}
         if self.rules.momentum:
-            earlier = [_host(x) for x in self._earlier]
-            out |= {"earlier": np.concatenate(earlier), "seen_earlier": _host(self._seen_earlier)}
+            earlier = [on_host(x) for x in self._earlier]
+            out |= {"earlier": np.concatenate(earlier), "seen_earlier": on_host(self._seen_earlier)}
         out["mismatch"] = np.array(self._mismatch)
-        return out | {"r_factor": np.array(self.r_factor), "r_free": np.array(self.r_free)}
+        return out | {name: np.array(getattr(self, name)) for name in _TRACES}
 
     def resume(self, held: Mapping[str, NDArray[Any]]) -> None:
         """Go on behind the last iteration of a checkpoint; ValueError when it belongs to other data."""
@@ -168,17 +174,21 @@ class Descent:
             self._seen if earlier is None else self.slabs[0].stored(self.xp.asarray(held["seen_earlier"]))
         )
         self._inertia, self._mismatch = float(held["inertia"]), float(held["mismatch"])
-        self.r_factor, self.r_free = held["r_factor"].tolist(), held["r_free"].tolist()
+        for name in _TRACES:
+            setattr(self, name, held[name].tolist())
 
     def _judge(self) -> None:
         residual = self._seen - self.b
-        each = _per_tilt(self.xp, residual)
+        each = per_tilt(self.xp, residual)
         with np.errstate(divide="ignore", invalid="ignore"):
             r = np.where(self._total > 0, each / self._total, np.nan)
         out = self.rules.held_out
         self.r_factor.append(_mean(r[~out]))
         if out.any():
             self.r_free.append(_mean(r[out]))
+            free = self.xp.asarray(out)
+            squares = [float(self.xp.square(images[free]).sum(dtype=np.float64)) for images in (residual, self.b)]
+            self.mismatch_free.append(squares[0] / squares[1] if squares[1] else math.nan)
         if self.rules.momentum:
             residual *= self._kept
             mismatch = float(self.xp.vdot(residual.ravel(order="K"), (residual * self.rows).ravel(order="K")))
@@ -206,7 +216,7 @@ class Descent:
 
     def _to_store(self, x: Any) -> Any:
         """One slab stays on the device; several wait in the memory of the host."""
-        return _host(x) if self._streams else x
+        return on_host(x) if self._streams else x
 
     def _from_store(self, x: Any) -> Any:
         return self.xp.asarray(x) if self._streams else x
@@ -237,15 +247,21 @@ def run(
         except StopIteration:
             log.info("stopped on request after %d of %d iterations", done, total)
             break
-    r_free = np.array(descent.r_free) if descent.r_free else None
+    r_free, mismatch_free = (np.array(trace) if trace else None for trace in (descent.r_free, descent.mismatch_free))
     return Reconstruction(
-        descent.volume(), np.array(descent.r_factor), step, r_free, descent.tilt_r(), descent.rules.held_out
+        descent.volume(),
+        np.array(descent.r_factor),
+        step,
+        r_free,
+        mismatch_free,
+        descent.tilt_r(),
+        descent.rules.held_out,
     )
 
 
-def _per_tilt(xp: Any, images: Any) -> NDArray[np.float64]:
+def per_tilt(xp: Any, images: Any) -> NDArray[np.float64]:
     """Σ|image| (n,) of each image, on the host."""
-    return _host(xp.abs(images).sum(axis=(1, 2), dtype=np.float64))
+    return on_host(xp.abs(images).sum(axis=(1, 2), dtype=np.float64))
 
 
 def _mean(values: NDArray[np.float64]) -> float:
@@ -254,5 +270,6 @@ def _mean(values: NDArray[np.float64]) -> float:
     return float(known.mean()) if len(known) else math.nan
 
 
-def _host(array: Any) -> NDArray[Any]:
+def on_host(array: Any) -> NDArray[Any]:
+    """The same array for numpy."""
     return array.get() if hasattr(array, "get") else np.asarray(array)

@@ -26,7 +26,7 @@ from tomo.projector import Projector
 
 log = logging.getLogger(__name__)
 
-_COPIES = 5
+COPIES = 5
 """Volumes alive at once while a slab is worked: before, earlier, gradient, moved, and one under way."""
 
 
@@ -60,7 +60,7 @@ def resire(
     restarts. depth: voxels along z, the image width when None. shifts_px (n, 2) as (y, x) and scales (n,): where and how
     bright each tilt sees the volume. initial: volume (z, y, x) to start from, else zero. support: array (z, y, x), zero
     where the volume must stay zero. held_out: (n,) bool or numbers of the tilts that are judged by but not fitted; patience:
-    end when their R-factor has not fallen for so many iterations. memory_bytes: work slab by slab so that no more is needed
+    end when their mismatch has not fallen for so many iterations. memory_bytes: work slab by slab so that no more is needed
     for volumes on the device; the volume then lives in the memory of the host. half_storage: as that of `Projector`.
     progress(done, total, r_factor) is told of each iteration, watch likewise with an `Iteration`, from which it may take a
     checkpoint; resume takes one up and goes on as if there had been no break. Either may raise StopIteration: the volume
@@ -68,15 +68,8 @@ def resire(
     Raises ValueError for arguments that do not fit or data that are not finite.
     """
     angles = checked_stack(projections, angles_deg)
-    step = _checked_step(step, iterations, momentum)
-    rules = Rules(
-        iterations,
-        positivity,
-        momentum,
-        support,
-        checked_tilts("held_out", held_out, len(angles)),
-        _checked_patience(patience, held_out),
-    )
+    rules = checked_rules(iterations, positivity, momentum, support, held_out, patience, len(angles))
+    step = _checked_step(step, momentum)
     slabs = slabs_of(
         projections, angles, memory_bytes, depth=depth, subvoxels=subvoxels, shifts_px=shifts_px, scales=scales,
         half_storage=half_storage, threads=threads,
@@ -96,7 +89,7 @@ def slabs_of(projections: Any, angles_deg: ArrayLike, memory_bytes: int | None, 
     dtype = np.float64 if projections.dtype == np.float64 else np.float32
     shape = projections.shape[1:]
     depth = given["depth"] or shape[1]
-    plane = _COPIES * math.prod(shape) * np.dtype(dtype).itemsize
+    plane = COPIES * math.prod(shape) * np.dtype(dtype).itemsize
     if memory_bytes is not None and memory_bytes < plane:
         raise ValueError(f"memory_bytes is {memory_bytes}; a single plane of this volume needs {plane}.")
     planes = depth if memory_bytes is None else min(depth, memory_bytes // plane)
@@ -134,9 +127,23 @@ def checked_tilts(name: str, tilts: ArrayLike | None, count: int) -> NDArray[np.
     return given
 
 
-def _checked_step(step: float | None, iterations: int, momentum: bool) -> float:
+def checked_rules(
+    iterations: int,
+    positivity: bool,
+    momentum: bool,
+    support: Any | None,
+    held_out: ArrayLike | None,
+    patience: int | None,
+    count: int,
+) -> Rules:
+    """The rules of the loop for `count` tilts; ValueError where they do not fit."""
     if iterations < 1:
         raise ValueError(f"iterations is {iterations}; expected a positive whole number.")
+    tilts = checked_tilts("held_out", held_out, count)
+    return Rules(iterations, positivity, momentum, support, tilts, _checked_patience(patience, held_out))
+
+
+def _checked_step(step: float | None, momentum: bool) -> float:
     if step is not None and not 0.0 < step < 2.0:
         raise ValueError(f"step is {step}; expected a fraction of 1/‖A‖² above 0 and below 2, where RESIRE converges.")
     if step is not None and momentum and step > 1.0:

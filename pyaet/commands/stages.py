@@ -154,7 +154,7 @@ def align(
 
 def tomo(
     aligned: Source,
-    iterations: Annotated[int | None, typer.Option("--iterations", help="RESIRE iterations.")] = None,
+    iterations: Annotated[str | None, typer.Option("--iterations", help="Of RESIRE or SIRT, or auto.")] = None,
     device: Device = DeviceName.auto,
     setting: Settings = None,
     out: str = Out("volume.h5"),

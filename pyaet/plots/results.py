@@ -33,6 +33,9 @@ STAGES_COMMON = (
     ("rings", "rings.json"),
 )
 
+NEARLY_Y = 0.98
+_CURVES = {"all": "fsc", "x": "fsc_x", "y": "fsc_y", "z": "fsc_z"}
+
 
 @dataclass(frozen=True)
 class Ptychography:
@@ -86,6 +89,29 @@ class Volume:
     shape: tuple[int, ...]
     slices: tuple[np.ndarray, np.ndarray, np.ndarray]
     r_factor: np.ndarray
+
+
+@dataclass(frozen=True)
+class VolumeQuality:
+    """What `volume.h5` tells about its worth; what was not asked for is None or empty.
+
+    r_factor, r_free: over iterations. tilts_deg, tilt_r, unseen_r, plane_deg: (n,) of every tilt. stray_tilts: those that stand
+    out. fsc: over frequency_per_A, for "all", "x", "y", "z". resolution_A: by the names of the attributes. about_y: whether the
+    tilt axis is y.
+    """
+
+    r_factor: np.ndarray
+    r_free: np.ndarray | None
+    tilts_deg: np.ndarray
+    tilt_r: np.ndarray | None
+    unseen_r: np.ndarray | None
+    stray_tilts: np.ndarray
+    frequency_per_A: np.ndarray
+    fsc: dict[str, np.ndarray]
+    resolution_A: dict[str, float]
+    plane_deg: np.ndarray | None
+    wedge_deg: float
+    about_y: bool
 
 
 @dataclass(frozen=True)
@@ -233,6 +259,30 @@ def read_volume(path: Path) -> Volume | None:
         r_factor = file["r_factor"][:] if "r_factor" in file else np.zeros(0)
         voxel_A = float(attribute(file, "voxel_A"))
         return Volume(voxel_A, file["volume"].shape, _central_slices(file["volume"]), r_factor)
+
+
+def read_volume_quality(path: Path) -> VolumeQuality | None:
+    """Return what `volume.h5` tells about its worth, None where it holds no R-factor."""
+    with reading_h5(path) as file:
+        held = {name: file[name][:] for name in file if name != "volume"}
+        told = dict(file.attrs)
+    if not held.get("r_factor", np.zeros(0)).size:
+        return None
+    axis = np.asarray(told.get("tilt_axis", (0, 1, 0)))
+    return VolumeQuality(
+        r_factor=held["r_factor"],
+        r_free=held.get("r_free"),
+        tilts_deg=held["angles_deg"][:, 1] if "angles_deg" in held else np.zeros(0),
+        tilt_r=held.get("tilt_r"),
+        unseen_r=held.get("unseen_r"),
+        stray_tilts=held.get("stray_tilts", np.zeros(0, int)),
+        frequency_per_A=held.get("fsc_frequency_per_A", np.zeros(0)),
+        fsc={part: held[name] for part, name in _CURVES.items() if name in held},
+        resolution_A={name: float(value) for name, value in told.items() if name.startswith("resolution_")},
+        plane_deg=held.get("plane_deg"),
+        wedge_deg=float(told.get("wedge_deg", 0.0)),
+        about_y=bool(abs(axis[1]) > NEARLY_Y),
+    )
 
 
 def read_candidates(path: Path) -> Candidates | None:

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator
 
 from pyaet.plots.images import MAX_SIDE, robust_range, show_image
 from pyaet.plots.style import (
-    INK,
     INTENSITY_MAP,
     MUTED,
     SERIES,
@@ -105,22 +103,4 @@ def draw_slices(slices: Sequence[np.ndarray], voxel_A: float) -> Figure:
         show_image(axes, image, voxel_A, title=f"{normal} = 0", unit=unit, limits=(0.0, top))
         axes.set_xlabel(f"{across} →")
         axes.set_ylabel(f"← {down}")
-    return figure
-
-
-@styled
-def draw_r_factor(r_factor: np.ndarray) -> Figure:
-    """Return the R-factor (iterations,) against iteration, its last value written beside the end of the curve."""
-    figure = new_figure(2.3)
-    axes = figure.subplots()
-    iterations = np.arange(1, len(r_factor) + 1)
-    axes.plot(iterations, r_factor, color=SERIES[0])
-    axes.plot(iterations[-1:], r_factor[-1:], marker="o", markersize=4, color=SERIES[0])
-    axes.annotate(f"{r_factor[-1]:.4g}", (iterations[-1], r_factor[-1]), xytext=(-2, 7), textcoords="offset points",
-                  ha="right", color=INK)  # fmt: skip
-    axes.set_ylim(0, 1.08 * float(np.nanmax(r_factor)))
-    axes.set_xlabel("iteration")
-    axes.set_ylabel("R-factor Σ|Ax − b| / Σ|b|")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-    axes.grid(True, axis="y")
     return figure

@@ -60,7 +60,8 @@ def headline(directory: Path, summary: Mapping[str, Any]) -> list[str]:
     items += _score_cards(score) if score else []
     items += _sigma_card(model) if model else []
     if volume is not None and volume.r_factor.size:
-        items.append(card("R-factor", f"{volume.r_factor[-1]:.3g}", f"after {volume.r_factor.size} iterations"))
+        iterations = f"after {volume.r_factor.size} iterations" if volume.r_factor.size > 1 else "of a back-projection"
+        items.append(card("R-factor", f"{volume.r_factor[-1]:.3g}", iterations))
     if tilts is not None:
         angles = f"{signed(tilts.tilts_deg.min())}° to {signed(tilts.tilts_deg.max())}°"
         items.append(card("Tilts", f"{len(tilts.tilts_deg)}", f"{angles}, pixel {tilts.pixel_A:.3g} Å"))

@@ -15,7 +15,7 @@ from typing import Any
 from pyaet.artifacts import write_text
 from pyaet.io.errors import InputError
 from pyaet.plots.results import run_kind
-from pyaet.report import overview, sections, sections_atoms
+from pyaet.report import overview, sections, sections_atoms, sections_volume
 from pyaet.report.html import Section, notice
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def collect(directory: Path) -> list[Section]:
         ("ptychography", "Ptychography", lambda: sections.ptychography_section(directory, summary)),
         ("alignment", "Alignment", lambda: sections.alignment_section(directory, summary)),
         ("sinogram", "Sinogram", lambda: sections.sinogram_section(directory)),
-        ("volume", "Volume", lambda: sections.volume_section(directory, summary)),
+        ("volume", "Volume", lambda: sections_volume.volume_section(directory, summary)),
         ("candidates", "Candidates", lambda: sections_atoms.candidates_section(directory, summary)),
         ("atoms", "Atoms in 3D", lambda: sections_atoms.atoms_section(directory)),
         ("errors", "Error bars", lambda: sections_atoms.errors_section(directory, summary)),

@@ -14,7 +14,6 @@ from pyaet.plots.results import (
     read_alignment,
     read_projections,
     read_ptychography,
-    read_volume,
 )
 from pyaet.plots.style import signed
 from pyaet.report.html import Section, duration, numbers_table, picture, table
@@ -166,25 +165,3 @@ def sinogram_section(directory: Path) -> Section | None:
     numbers = {"row drawn": f"{row} of {series[0][1].shape[1]}", "tilts": series[0][1].shape[0]}
     return Section("sinogram", "Sinogram", sentence, (shown(figure, "sinogram", "Sinogram of the central row before and after alignment"),
                                                       numbers_table(numbers)))  # fmt: skip
-
-
-def volume_section(directory: Path, summary: Mapping[str, Any]) -> Section | None:
-    volume = read_volume(directory / "volume.h5")
-    if volume is None:
-        return None
-    extra = {
-        "volume_voxels": list(volume.shape),
-        "voxel_A": volume.voxel_A,
-    }
-    pieces = [shown(tomography.draw_slices(volume.slices, volume.voxel_A), "slices", "Three central slices of the volume",
-                    "Slices through the centre, one voxel thick; the beam runs along z, the tilt axis along y.")]  # fmt: skip
-    if volume.r_factor.size:
-        extra |= {"r_factor": float(volume.r_factor[-1]), "iterations": volume.r_factor.size}
-        pieces.append(shown(tomography.draw_r_factor(volume.r_factor), "rfactor", "R-factor against iteration",
-                            "Mismatch between the measured images and those of the volume."))  # fmt: skip
-    sentence = (
-        "The reconstructed density. Good: separate round spots of equal size on a dark ground in all three cuts; bad: spots drawn "
-        "out along z (missing wedge), doubled spots (misalignment), streaks. The R-factor should flatten; how low it ends "
-        "depends on the noise of the images and does not rank the accuracy of the atoms."
-    )
-    return Section("volume", "Volume", sentence, (*pieces, stage_numbers(summary, "tomography", extra)))

@@ -14,6 +14,7 @@ from pyaet.io.structures import read_structure, write_extxyz
 from pyaet.plan import Refinement, Specimen, Tracing
 from pyaet.stages.context import Context
 from pyaet.stages.projections import read_projections
+from pyaet.stages.quality import resolution_doubts
 from pyaet.stages.tomography import read_volume
 
 COLLAPSED = 0.8
@@ -52,6 +53,7 @@ def trace(
         "atoms": {symbol: found.atoms.symbols.count(symbol) for symbol in found.elements},
         "blur_A": float(peaks.blur_A),
         "integration_radius_A": float(found.radius_A),
+        "warnings": resolution_doubts(source, specimen.min_distance_A),
     }
 
 

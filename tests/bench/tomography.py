@@ -5,17 +5,20 @@
     python tests/bench/tomography.py paper [--device cuda]       the published size: 346³, 55 tilts, 2×1×2 parts, 100 iterations
     python tests/bench/tomography.py calibration MODELS          angles, shifts, scales and backgrounds of a CoPdPt particle
     python tests/bench/tomography.py tracing MODELS              atoms of that particle, with true, given and refined calibration
+    python tests/bench/tomography.py momentum PLAN...            atoms found against method, momentum and iterations
 
 `speed` takes the published counts of 208 silicon atoms where FOLDER is given, else a phantom. `calibration` simulates linear dark-field
 projections of the 18 356 atoms in MODELS at their true angles (55 tilts, 0.347 Å, 1.7e4 e⁻/Å²) and starts from the experimental ones;
 once more with every image moved by up to 1.25 Å, scaled by up to 10 % and a background of up to 5 % of the peak; and from angles 2° and
-shifts 3 Å off (rms), aligned first. Errors are counted after one common rotation; the truth is used for nothing else. Each form adds its
-table to results/tomography_FORM.md.
+shifts 3 Å off (rms), aligned first. Errors are counted after one common rotation; the truth is used for nothing else. `momentum` runs plans
+with a truth (plans/si208.toml) from counts to refined atoms, anew for each way to reconstruct; seconds are those of the volume alone.
+Each form adds its table to results/tomography_FORM.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +27,7 @@ from typing import Any
 import numpy as np
 
 import tomo
+from pyaet.console import Console
 
 PAPER_SIDE, PAPER_TILTS, PAPER_ITERATIONS, PAPER_S = 346, 55, 100, 36.0
 H200_TFMA_PER_S, H200_TB_PER_S = 33.5, 4.8
@@ -282,6 +286,62 @@ def at_iteration(done: int, total: int, r_factor: float) -> None:
     print(f"iteration {done} of {total}: R {r_factor:.4f}", flush=True)
 
 
+WAYS: tuple[dict[str, Any], ...] = (
+    *({"iterations": n} for n in (6, 12, 25, 50, 100, 200, 400)),
+    *({"iterations": n, "momentum": True} for n in (6, 12, 25, 50, 100)),
+    {"iterations": "auto"},
+    {"iterations": "auto", "momentum": True},
+    {"method": "sirt", "iterations": 50},
+    {"method": "sirt", "iterations": "auto"},
+    {"method": "fbp"},
+)
+
+
+def momentum(options: argparse.Namespace) -> list[str]:
+    from pyaet.plan import Tomography, load_plan
+
+    rows = [
+        "| specimen | method | iterations | traced: found, false | RMSD pm | refined: found, false | RMSD pm | R-factor | R-free | s |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for path in options.plans:
+        plan = load_plan(path)
+        with tempfile.TemporaryDirectory() as folder:
+            for way in WAYS:
+                settings = Tomography(**way, quality=False)
+                row = road_row(plan.model_copy(update={"tomography": settings}), Path(folder))
+                rows.append(f"| {path.stem} {row}")
+                print(rows[-1], flush=True)
+    return rows
+
+
+def road_row(plan: Any, folder: Path) -> str:
+    """A line of the table: the whole road, of which only what the settings of the volume change is made anew."""
+    from pyaet.run import run_plan
+    from pyaet.stages.context import Context
+    from pyaet.stages.structure import score
+
+    told = run_plan(plan, folder, device="cpu")
+    volume = told["stages"]["tomography"]
+    context = Context("cpu", 1, 0, Console(terminal=False))
+    traced = score(folder / "traced.extxyz", folder / "traced_truth.extxyz", plan.truth, context)
+    (folder / "traced_truth.extxyz").unlink()
+    way = volume["method"] + (", momentum" if plan.tomography.momentum else "")
+    count = volume.get("iterations", "–")
+    count = f"auto: {count}" if plan.tomography.iterations == "auto" else count
+    free = f"{volume['r_free']:.3f}" if "r_free" in volume else "–"
+    return (
+        f"| {way} | {count} | {found_false(traced)} | {found_false(told['score'])} | {volume['r_factor']:.3f} | {free} "
+        f"| {volume['seconds']:.1f} |"
+    )
+
+
+def found_false(score: dict[str, Any]) -> str:
+    strict = score["strict"]
+    false = round(strict["found"] / strict["precision"]) - strict["found"]
+    return f"{strict['found']}, {false} | {strict['rmsd_pm']:.1f}"
+
+
 def told(done: int, most: int, turn_deg: float) -> None:
     print(f"volume {done} of at most {most}: turned by {turn_deg:.4f}° rms", flush=True)
 
@@ -350,11 +410,19 @@ def main() -> None:
     for name in ("calibration", "tracing"):
         forms.add_parser(name).add_argument("models", type=Path)
     forms.add_parser("paper").add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    forms.add_parser("momentum").add_argument("plans", type=Path, nargs="+")
     for form in forms.choices.values():
         form.add_argument("--threads", type=int)
     options = parser.parse_args()
-    forms_of = {"speed": speed, "scaling": scaling, "paper": paper, "calibration": calibration, "tracing": tracing}
-    rows = forms_of[options.form](options)
+    ways = {
+        "speed": speed,
+        "scaling": scaling,
+        "paper": paper,
+        "calibration": calibration,
+        "tracing": tracing,
+        "momentum": momentum,
+    }
+    rows = ways[options.form](options)
     print("\n".join(rows))
     RESULTS.mkdir(exist_ok=True)
     name = options.form + ("_general" if getattr(options, "general", False) else "")

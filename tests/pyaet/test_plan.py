@@ -52,6 +52,13 @@ def test_the_resolved_plan_reads_back_equal(tmp_path: Path) -> None:
     assert load_plan(written(tmp_path, plan_toml(plan))) == plan
 
 
+def test_automatic_iterations_read_back_equal(tmp_path: Path) -> None:
+    said = "[tomography]\nmethod = 'sirt'\niterations = 'auto'\nheld_out = 3\nmomentum = true\nmemory_GB = 2\nquality = false\n"
+    plan = load_plan(written(tmp_path, GOOD + said))
+    assert plan.tomography.iterations == "auto" and plan.tomography.memory_GB == 2.0
+    assert load_plan(written(tmp_path, plan_toml(plan))) == plan
+
+
 def test_a_plan_cannot_be_changed(tmp_path: Path) -> None:
     plan = load_plan(written(tmp_path, GOOD))
     with pytest.raises(ValueError, match="frozen"):
@@ -126,7 +133,48 @@ def test_a_plan_cannot_be_changed(tmp_path: Path) -> None:
         (
             "[specimen]",
             "[tomography]\niterations = 2.5\n[specimen]",
-            "tomography.iterations: found 2.5; expected a whole number",
+            "tomography.iterations: found 2.5; expected a whole number or 'auto'",
+        ),
+        (
+            "[specimen]",
+            "[tomography]\niterations = 'aut'\n[specimen]",
+            "tomography.iterations: found 'aut'; expected a whole number or 'auto'",
+        ),
+        (
+            "[specimen]",
+            "[tomography]\niterations = 0\n[specimen]",
+            "tomography.iterations: found 0; expected greater than or equal to 1",
+        ),
+        (
+            "[specimen]",
+            "[tomography]\nmethod = 'art'\n[specimen]",
+            "tomography.method: found 'art'; expected 'resire', 's",
+        ),
+        (
+            "[specimen]",
+            "[tomography]\nmemory_GB = 0\n[specimen]",
+            "tomography.memory_GB: found 0; expected greater than 0",
+        ),
+        ("[specimen]", "[tomography]\nheld_out = 0\n[specimen]", "tomography.held_out: found 0; expected greater than"),
+        (
+            "[specimen]",
+            "[tomography]\nmethod = 'fbp'\nmomentum = true\n[specimen]",
+            'tomography: momentum with method "fbp"; expected method "resire" or "sirt", which iterate',
+        ),
+        (
+            "[specimen]",
+            "[tomography]\nmethod = 'fbp'\niterations = 'auto'\n[specimen]",
+            'tomography: iterations "auto" with method "fbp"; expected method "resire" or "sirt", which iterate',
+        ),
+        (
+            "[specimen]",
+            "[tomography]\nmethod = 'sirt'\nstep = 0.5\n[specimen]",
+            'tomography: step is 0.5 with method "sirt"; expected a step with "resire" alone',
+        ),
+        (
+            "[specimen]",
+            "[tomography]\nmomentum = true\nstep = 1.5\n[specimen]",
+            "tomography: step is 1.5 with momentum; expected at most 1",
         ),
         ("[specimen]", "[adf]\ndenoise = 'bm4d'\n[specimen]", "adf.denoise: found 'bm4d'; expected 'none', 'wavelet'"),
     ],

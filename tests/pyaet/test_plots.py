@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -10,8 +12,9 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pyaet.plots import atoms, images, ptychography, structure, style, tomography
+from pyaet.plots import atoms, images, ptychography, quality, structure, style, tomography
 from pyaet.plots.atoms_3d import MAX_BONDS_3D, atoms_in_3d
+from pyaet.plots.results import VolumeQuality
 from pyaet.plots.road import draw_road
 
 
@@ -37,7 +40,7 @@ def test_nice_length(limit: float, expected: float) -> None:
 
 def test_drawing_leaves_the_global_settings_alone() -> None:
     before = dict(matplotlib.rcParams)
-    tomography.draw_r_factor(np.array([0.5, 0.2]))
+    quality.draw_quality(worth())
     assert dict(matplotlib.rcParams) == before
 
 
@@ -127,9 +130,57 @@ def test_slices_name_their_axes_and_share_a_range() -> None:
     assert scale_bar_length(figure.axes[2]) == pytest.approx(0.2)
 
 
+def worth(**given: Any) -> VolumeQuality:
+    """What a volume with five tilts and no judgement tells, and what is given."""
+    nothing = VolumeQuality(
+        np.array([0.9, 0.4, 0.1234]), None, np.array([-60.0, -30, 0, 30, 60]), None, None, np.zeros(0, int), np.zeros(0), {}, {}, None,
+        0.0, True,
+    )  # fmt: skip
+    return replace(nothing, **given)
+
+
 def test_r_factor_writes_its_last_value() -> None:
-    figure = tomography.draw_r_factor(np.array([0.9, 0.4, 0.1234]))
-    assert figure.axes[0].texts[0].get_text() == "0.1234"
+    (axes,) = quality.draw_quality(worth()).axes
+    assert axes.texts[0].get_text() == "0.1234"
+    np.testing.assert_array_equal(axes.lines[0].get_ydata(), [0.9, 0.4, 0.1234])
+
+
+def test_r_free_goes_on_beyond_the_iterations_chosen_by_it() -> None:
+    axes = quality.draw_quality(worth(r_free=np.array([0.9, 0.5, 0.45, 0.46, 0.5]))).axes[0]
+    assert [text.get_text() for text in axes.texts] == ["0.1234", "0.45"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["fitted", "held out (trial)"]
+
+
+def test_correlation_is_drawn_with_its_threshold_and_resolutions() -> None:
+    curves = {part: np.linspace(1, 0, 8) for part in ("all", "x", "y", "z")}
+    reached = {"resolution_A": 1.25, "resolution_x_A": 1.0, "resolution_y_A": 1.0, "resolution_z_A": float("nan")}
+    figure = quality.draw_quality(worth(fsc=curves, frequency_per_A=np.arange(1, 9) / 8, resolution_A=reached))
+    axes = figure.axes[1]
+    told = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert told == ["all directions: 1.25 Å", "along x: 1 Å", "along y: 1 Å", "along z: –"]
+    level = [line.get_ydata()[0] for line in axes.lines if len(set(np.asarray(line.get_ydata()).tolist())) == 1]
+    assert level[0] == 0.143
+    assert "spatial frequency (Å⁻¹)" in labels(figure)
+
+
+def test_mismatch_names_the_tilts_that_stand_out() -> None:
+    r = np.array([0.2, 0.2, 0.2, 0.5, 0.2])
+    axes = quality.draw_quality(worth(tilt_r=r, unseen_r=r + 0.1, stray_tilts=np.array([3]))).axes[1]
+    assert [text.get_text() for text in axes.texts] == ["tilt 3, +30°"]
+    np.testing.assert_array_equal(axes.lines[1].get_ydata(), r + 0.1)
+
+
+@pytest.mark.parametrize(
+    ("opening_deg", "title", "sectors"), [(60.0, "Missing wedge: 60°", 2), (0.0, "No missing wedge", 0)]
+)
+def test_the_wedge_lies_between_the_outermost_planes(opening_deg: float, title: str, sectors: int) -> None:
+    planes = np.mod([-60.0, -30, 0, 30, 60], 180)
+    axes = quality.draw_quality(worth(plane_deg=planes, wedge_deg=opening_deg)).axes[1]
+    assert axes.get_title(loc="left") == title
+    assert len(axes.lines) == 5
+    filled = [patch for patch in axes.patches if patch.get_alpha()]
+    assert len(filled) == sectors
+    assert not sectors or (filled[0].theta1, filled[0].theta2) == (60.0, 120.0)
 
 
 def test_candidates_histogram_counts_every_class() -> None:

@@ -130,6 +130,17 @@ class Run:
                 store[k] = render(p[near][:, [1, 0]], depth[k][near], (n, n), self.pixel_A)
             file["r_factor"] = 0.083 + 0.5 * np.exp(-np.arange(60) / 8)
             file.attrs["voxel_A"] = self.pixel_A
+            self._judge(file)
+
+    def _judge(self, file: h5py.File) -> None:
+        frequency = np.arange(1, 25) / (24 * 2 * self.pixel_A)
+        file["angles_deg"], file["plane_deg"] = self._angles(), np.mod(self.tilts, 180)
+        file["tilt_r"] = 0.08 + 0.0001 * np.arange(len(self.tilts))
+        file["unseen_r"], file["stray_tilts"] = file["tilt_r"][:] + 0.02, [4]
+        file["fsc_frequency_per_A"] = frequency
+        for name, end in (("fsc", 1.2), ("fsc_x", 1.3), ("fsc_y", 1.3), ("fsc_z", 0.7)):
+            file[name] = 1 / (1 + (frequency / end) ** 8)
+        file.attrs.update(resolution_A=0.8, resolution_x_A=0.7, resolution_y_A=0.7, resolution_z_A=1.25, wedge_deg=36.0)
 
     def candidates(self) -> None:
         intensity = self.weights + self.rng.normal(0, 0.05, len(self.weights))
@@ -294,6 +305,35 @@ def test_numbers_of_the_summary_appear(full: Page) -> None:
         assert text in full.text, text
     silica = silica_sphere(9.0, np.random.default_rng(3))[1]
     assert f"{silica.count('O')} O · {silica.count('Si')} Si" in full.text
+
+
+def test_the_worth_of_the_volume_is_shown_with_a_sentence_for_each_picture(full: Page) -> None:
+    expected = (
+        "Fourier shell correlation",
+        "all directions: 0.8 Å",
+        "along z: 1.25 Å",
+        "0.143",
+        "tilt 4, −24°",
+        "Missing wedge: 36°",
+        "details are real down to where the two volumes agree",
+        "nobody measured what is shaded",
+    )
+    for text in expected:
+        assert text in full.text, text
+
+
+def test_a_volume_of_which_nothing_is_told_is_still_shown(tmp_path: Path) -> None:
+    run = Run(tmp_path / "old", kind="adf", side=48)
+    run.projections()
+    run.volume()
+    with h5py.File(run.directory / "volume.h5", "a") as file:
+        for name in [name for name in file if name != "volume"]:
+            del file[name]
+        file["r_factor"] = [0.5, 0.4]
+    page = Page(write_report(run.directory))
+    assert "could not be drawn" not in page.text
+    assert "R-factor: mismatch between the measured images" in page.text
+    assert "Fourier shell correlation" not in page.text
 
 
 def test_text_of_the_run_is_escaped(full: Page) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 
-from tomo import Projector, fbp, rotation, sirt
+from tomo import Projector, fbp, resire, rotation, sirt
 from tomo.baselines import angular_weights
 
 N, SIGMA = 40, 3.0
@@ -85,3 +86,54 @@ def test_bad_arguments_are_named() -> None:
         fbp(images, tilts(20.0), blur_px=-1.0)
     with pytest.raises(ValueError, match="angles_deg has 60 rows"):
         fbp(images, tilts(3.0))
+
+
+def test_all_methods_give_the_height_of_the_truth() -> None:
+    angles = tilts(3.0)
+    images = gaussian_images(angles)
+    at = tuple(AT[::-1].astype(int) + N // 2)
+    heights = [fbp(images, angles)[at], *(m(images, angles, iterations=60).volume[at] for m in (resire, sirt))]
+    np.testing.assert_allclose(heights, 1.0, atol=0.08)
+
+
+@pytest.mark.parametrize("momentum", [False, True])
+@pytest.mark.parametrize("psi", [0.0, 2.0])
+def test_sirt_slab_by_slab_gives_the_same_volume(xp: ModuleType, momentum: bool, psi: float) -> None:
+    angles = tilts(9.0) + np.array([0.0, 0.0, psi])
+    images = xp.asarray(gaussian_images(angles))
+    given: dict[str, Any] = {"iterations": 8, "momentum": momentum, "held_out": [3, 11]}
+    whole = sirt(images, angles, **given)
+    parts = sirt(images, angles, memory_bytes=7 * 5 * 4 * N * N, **given)
+    np.testing.assert_allclose(as_numpy(parts.volume), as_numpy(whole.volume), atol=2e-5)
+    np.testing.assert_allclose(parts.r_free, whole.r_free, rtol=1e-4)
+
+
+def test_back_projection_slab_by_slab_is_the_same(xp: ModuleType) -> None:
+    images = xp.asarray(gaussian_images(tilts(9.0)))
+    parts = fbp(images, tilts(9.0), memory_bytes=7 * 5 * 4 * N * N)
+    np.testing.assert_allclose(as_numpy(parts), as_numpy(fbp(images, tilts(9.0))), atol=1e-5)
+
+
+def test_sirt_neither_fits_nor_weighs_held_out_tilts() -> None:
+    images = gaussian_images(tilts(9.0))
+    out = np.isin(np.arange(20), [3, 11])
+    found = sirt(images, tilts(9.0), iterations=8, held_out=out)
+    np.testing.assert_allclose(found.volume, sirt(images[~out], tilts(9.0)[~out], iterations=8).volume, atol=1e-5)
+    assert found.r_free is not None and found.mismatch_free is not None
+    seen = Projector(tilts(9.0), (N, N))(found.volume)[out]
+    expected = float(((seen - images[out]) ** 2).sum() / (images[out] ** 2).sum())
+    assert found.mismatch_free[-1] == pytest.approx(expected, rel=1e-4)
+
+
+def test_momentum_brings_sirt_there_sooner() -> None:
+    images = gaussian_images(tilts(6.0))
+    plain, fast = (sirt(images, tilts(6.0), iterations=20, momentum=m).r_factor[-1] for m in (False, True))
+    assert fast < 0.5 * plain
+
+
+def test_a_resumed_sirt_ends_as_if_it_had_never_stopped() -> None:
+    images = gaussian_images(tilts(9.0))
+    kept: list[dict[str, np.ndarray]] = []
+    whole = sirt(images, tilts(9.0), iterations=9, watch=lambda now: kept.append(now.checkpoint()))
+    again = sirt(images, tilts(9.0), iterations=9, resume=kept[3])
+    np.testing.assert_array_equal(again.volume, whole.volume)
