@@ -31,7 +31,8 @@ CONE_DEG = 25.0
 PARTS = ("all", "x", "y", "z")
 
 _STILL_ALIKE = 0.8
-"""Phases are made random from the shell on at which the volumes agree less than this."""
+"""Phases are made random behind the last shell in which the volumes agree as well as this: amorphous matter scatters little
+between its rings, so that the curve dips there and rises again."""
 
 _FEWEST = 10
 """Shells with fewer frequencies say nothing."""
@@ -86,7 +87,7 @@ def shell_correlation(
     curves = shells.curves(*(_spectrum(v, mask) for v in pair))
     random = np.zeros(len(shells.frequency))
     if rng is not None:
-        start = _first_below(curves["all"], _STILL_ALIKE)
+        start = _behind_last(curves["all"], _STILL_ALIKE)
         noise = shells.curves(*(_spectrum(shells.scrambled(v, start, rng), mask) for v in pair))["all"]
         # The shell at which phases become random holds a share of both kinds.
         later = np.arange(len(shells.frequency)) >= start + 2
@@ -167,9 +168,9 @@ class _Shells:
         return on_host(self.xp.bincount(shell.ravel(), weights=weights, minlength=self._count + 2))[1 : self._count + 1]
 
 
-def _first_below(curve: NDArray[np.float64], value: float) -> int:
-    below = np.flatnonzero(curve < value)
-    return int(below[0]) if len(below) else len(curve)
+def _behind_last(curve: NDArray[np.float64], value: float) -> int:
+    above = np.flatnonzero(curve >= value)
+    return int(above[-1]) + 1 if len(above) else 0
 
 
 def _spectrum(volume: Any, mask: Any) -> Any:

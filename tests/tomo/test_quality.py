@@ -90,6 +90,16 @@ def test_what_a_mask_correlates_by_itself_is_taken_off(rng: np.random.Generator)
     assert abs(found.fsc["all"][fast].mean()) < 0.05
 
 
+def test_the_correction_begins_behind_the_last_ring_of_the_signal(rng: np.random.Generator) -> None:
+    mask, signal = ball(0.4).astype(np.float32), rng.normal(size=(N, N, N))
+    rings = kept(signal, (radius() < 0.08) | (abs(radius() - 0.25) < 0.05))
+    pair = [(rings + 0.35 * rng.normal(size=mask.shape)).astype(np.float32) for _ in range(2)]
+    found = shell_correlation(*pair, mask=mask, rng=rng)
+    assert found.masked[np.abs(found.frequency - 0.14).argmin()] < 0.8
+    assert not found.random[found.frequency < 0.28].any()
+    assert found.random[found.frequency > 0.35].any()
+
+
 def test_resolution_needs_more_than_one_shell_below() -> None:
     q = np.arange(1, 11) / 20
     curve = np.array([1, 1, 0.0, 0.9, 0.8, 0.5, 0.243, 0.043, 0.0, 0.0])
