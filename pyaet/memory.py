@@ -23,8 +23,8 @@ _STACKS = 6
 """Stacks of projections alive in the loop of a reconstruction."""
 _HELD_VOLUMES = 3
 """Volumes in main memory that wait for their slabs: now, one step before, and put together."""
-_HALVES = 3
-"""Volumes that wait in memory while halves of the series are reconstructed and compared."""
+_HALVES = 8
+"""Volumes beside those of the loop while halves of the series are compared, their spectra and shells among them."""
 
 
 @dataclass(frozen=True)
