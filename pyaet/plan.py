@@ -276,9 +276,21 @@ class Tracing(Section):
 
 
 class Refinement(Section):
-    """Coordinates refined against the aligned projections, with error bars."""
+    """Coordinates refined against the data, with error bars.
+
+    method: "likelihood" fits all atoms to the electrons counted, "least_squares" to the aligned projections; "auto" takes the counts
+    where there are any (dark-field images that were not denoised). Of the likelihood: search, whether atoms are added and dropped, in
+    at most so many rounds; defocus, widths, shifts, scales, what is fitted beside positions and brightness. iterations: of least squares.
+    """
 
     enabled: bool = True
+    method: Literal["auto", "likelihood", "least_squares"] = "auto"
+    search: bool = True
+    rounds: Count = 6
+    defocus: bool = True
+    widths: bool = True
+    shifts: bool = True
+    scales: bool = True
     iterations: Count = 60
 
 

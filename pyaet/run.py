@@ -143,7 +143,7 @@ def simulated_input(simulation: Simulation, folder: Path) -> Input:
 
 
 def _road(plan: Plan, source: Input, directory: Path) -> Iterator[Stage]:
-    from pyaet.stages import adf, alignment, atoms, ptychography, simulation, structure, tomography
+    from pyaet.stages import adf, alignment, atoms, ptychography, refinement, simulation, structure, tomography
 
     at = directory.joinpath
     truth = plan.truth
@@ -182,9 +182,10 @@ def _road(plan: Plan, source: Input, directory: Path) -> Iterator[Stage]:
         ),
     )  # fmt: skip
     yield Stage(
-        "refinement", ("atoms.extxyz",), [plan.specimen.model_dump(), plan.refinement.model_dump()],
-        lambda context: atoms.refine(
-            at("traced.extxyz"), at("aligned.h5"), at("atoms.extxyz"), plan.specimen, plan.refinement, context
+        "refinement", ("atoms.extxyz",), [plan.specimen.model_dump(), plan.refinement.model_dump(), _optics(source)],
+        lambda context: refinement.refine(
+            at("traced.extxyz"), at("aligned.h5"), at("projections.h5") if source.kind == "adf" else None,
+            at("atoms.extxyz"), plan.specimen, plan.refinement, context, source,
         ),
     )  # fmt: skip
     known = None if truth is None else [truth.model_dump(), _content_of(truth)]

@@ -194,19 +194,23 @@ def refine(
     atoms: Source,
     projections: Annotated[Path, typer.Argument(help="The aligned projections.")],
     min_distance_A: Annotated[float, typer.Option("--min-distance-A", help="Smallest distance of two atoms in Å.")],
+    counts: Annotated[
+        Path | None, typer.Option("--counts", help="projections.h5 of dark-field counts, to fit these instead.")
+    ] = None,
     setting: Settings = None,
     out: str = Out("refined.extxyz"),
     json: Json = False,
 ) -> None:
-    """Refine coordinates against aligned projections and give every atom an error bar."""
+    """Refine coordinates against aligned projections, or counts, and give every atom an error bar."""
     from pyaet.io.structures import read_structure
     from pyaet.plan import Refinement, Specimen
-    from pyaet.stages.atoms import refine as refine_stage
+    from pyaet.stages.refinement import refine as refine_stage
 
     elements = read_structure(atoms).elements
     specimen = section(Specimen, None, elements=elements, min_distance_A=min_distance_A)
     path = target(out, atoms)
-    tell(refine_stage(atoms, projections, path, specimen, section(Refinement, setting), context("cpu")), json)
+    settings = section(Refinement, setting)
+    tell(refine_stage(atoms, projections, counts, path, specimen, settings, context("cpu")), json)
 
 
 def report(directory: Annotated[Path, typer.Argument(help="The run directory.")]) -> None:

@@ -70,15 +70,16 @@ def read_structure(
         raise InputError(f"{path}: {error}") from error
 
 
-def write_extxyz(path: str | Path, atoms: Atoms, **info: Any) -> None:
+def write_extxyz(path: str | Path, atoms: Atoms, columns: Mapping[str, np.ndarray] | None = None, **info: Any) -> None:
     """Write atoms as extended XYZ, whole or not at all, with intensity, sigma_A and species_probability per atom.
 
-    info: further `key=value` pairs of the comment line. `read_structure` gives the same float64 numbers back.
+    columns: further numbers per atom, (n,) or (n, width). info: further `key=value` pairs of the comment line. `read_structure`
+    gives the same float64 numbers back.
     """
     from pyaet.artifacts import write_text
 
-    columns = {"pos": atoms.positions_A, **{name: getattr(atoms, name) for name in _PER_ATOM}}
-    write_text(Path(path), xyz_text(atoms.symbols, columns, info))
+    own = {"pos": atoms.positions_A, **{name: getattr(atoms, name) for name in _PER_ATOM}}
+    write_text(Path(path), xyz_text(atoms.symbols, {**own, **(columns or {})}, info))
 
 
 def _axes(axes: str) -> np.ndarray:

@@ -40,9 +40,25 @@ def condition(source: Input, target: Path, settings: Adf, context: Context) -> d
     with told_of(source.path), context.console.task("ADF images") as progress:
         result = tomo.condition_adf(counts, **settings.model_dump(), progress=progress)
     middle = int(np.argmin(np.abs(angles_deg[:, 1])))
-    data = {"raw": Data(counts[middle].astype(np.float32), "counts"), "masks": Data(result.masks, "")}
+    level = result.backgrounds
+    even = level[:, :1, :1] if np.ptp(level, axis=(1, 2)).max() == 0 else level
+    data = {
+        "raw": Data(counts[middle].astype(np.float32), "counts"),
+        "masks": Data(result.masks, ""),
+        "backgrounds": Data(even, "electrons"),
+    }
     value = Projections(result.projections, angles_deg, source.pixel_A, "electrons")
-    write_projections(target, value, context.key, data, kind="adf", raw_index=middle)
+    noise = float(np.mean(result.read_noise) / np.mean(result.gain))
+    write_projections(
+        target,
+        value,
+        context.key,
+        data,
+        kind="adf",
+        raw_index=middle,
+        denoise=settings.denoise,
+        read_noise_electrons=noise,
+    )
     return {
         "tilts": len(counts),
         "image_px": list(counts.shape[1:]),

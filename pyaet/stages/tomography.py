@@ -16,7 +16,7 @@ import numpy as np
 from pyaet.artifacts import Data, attribute, fingerprint, key_of, reading_h5, write_h5
 from pyaet.checkpoints import INTERVAL_S, SUFFIX, CheckpointWriter, read_checkpoint
 from pyaet.device import to_device, to_host
-from pyaet.io.errors import told_of
+from pyaet.io.errors import InputError, told_of
 from pyaet.memory import volume_bytes
 from pyaet.plan import Tomography
 from pyaet.stages.context import Context
@@ -112,6 +112,8 @@ def reconstruct(
 ) -> dict[str, Any]:
     """Reconstruct `aligned.h5` into `volume.h5`; return the stage's numbers."""
     given = read_projections(source)
+    if not given.images.any():
+        raise InputError(f"{source}: every pixel of every projection is zero; expected images of a particle")
     key = key_of(context.key, settings.model_dump(), context.device, fingerprint(source))
     limit = volume_bytes(given.images.shape, settings, context.device)
     series = Series(

@@ -22,7 +22,7 @@ from pyaet.console import Console
 from pyaet.io.errors import InputError
 from pyaet.plan import Tomography
 from pyaet.stages.context import Context
-from pyaet.stages.projections import Projections, write_projections
+from pyaet.stages.projections import Projections, read_projections, write_projections
 from pyaet.stages.quality import resolution_doubts
 from pyaet.stages.tomography import TITLES, checkpoint_of, reconstruct
 from tomo import Projector
@@ -144,6 +144,16 @@ def test_automatic_iterations_use_all_tilts_in_the_end(aligned: Path, tmp_path: 
     again = settings.model_copy(update={"iterations": told["iterations"]})
     reconstruct(aligned, tmp_path / "w.h5", again, CONTEXT)
     np.testing.assert_array_equal(volume_of(tmp_path / "v.h5"), volume_of(tmp_path / "w.h5"))
+
+
+def test_empty_projections_are_refused(aligned: Path, tmp_path: Path) -> None:
+    given = read_projections(aligned)
+    write_projections(
+        tmp_path / "e.h5", Projections(given.images * 0, given.angles_deg, given.pixel_A, given.unit), "key"
+    )
+    with pytest.raises(InputError, match="every pixel of every projection is zero"):
+        reconstruct(tmp_path / "e.h5", tmp_path / "v.h5", Tomography(), CONTEXT)
+    assert not (tmp_path / "v.h5").exists()
 
 
 def test_too_many_held_out_tilts_are_refused(aligned: Path, tmp_path: Path) -> None:

@@ -1,0 +1,193 @@
+"""From traced atoms to atoms of maximum likelihood: light and optics, positions, the search, and all of it once more."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
+
+from analysis.atoms import Atoms
+from analysis.likelihood.model import Model, State
+from analysis.likelihood.nuisance import fit_defocus, fit_light, fit_shifts, fit_widths
+from analysis.likelihood.places import fit_places
+from analysis.likelihood.psf import Optics, Spread
+from analysis.likelihood.result import Fitted, renamed, summed_up
+from analysis.likelihood.search import searched
+from analysis.uncertainty import available_threads
+
+log = logging.getLogger(__name__)
+
+Array = NDArray[np.float64]
+Progress = Callable[[int, int, float], None]
+
+STEPS_FIRST, STEPS_SEARCH, STEPS_LAST = 20, 15, 60
+LAST_ROUNDS = 2
+START_WIDTH_A, WIDEST_A = 0.37, 0.6
+HAZE_A, HAZE_ROUNDS, HAZE_LEAST = 2.5, 3, 0.2
+"""How smooth the haze is, and how dark it may become against the background."""
+SCATTERING = 1.7
+"""Dark-field intensity grows about as this power of the atomic number: a start for the brightness of the elements."""
+
+
+@dataclass(frozen=True)
+class Free:
+    """What is fitted beside positions, backgrounds and the brightness of the elements."""
+
+    defocus: bool = True
+    widths: bool = True
+    shifts: bool = True
+    scales: bool = True
+
+
+def fit_counts(
+    atoms: Atoms,
+    counts: ArrayLike,
+    rotations: ArrayLike,
+    pixel_A: float,
+    *,
+    elements: Sequence[str],
+    min_distance_A: float,
+    optics: Optics | None = None,
+    ground: ArrayLike | float = 1.0,
+    shifts_px: ArrayLike | None = None,
+    scales: ArrayLike | None = None,
+    free: Free = Free(),
+    rounds: int = 6,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Fitted:
+    """Fit atoms to electrons counted (n, y, x), rotations (n, 3, 3); a point r is seen at R r.
+
+    atoms: where to begin. elements: those that occur, lightest first. min_distance_A: no two atoms are nearer than 0.8 of it.
+    optics: of the probe; without, an atom's image is a Gaussian whose width is fitted. ground: background in electrons, a number
+    or (n, y, x); a factor for each tilt is fitted. shifts_px: (n, 2) as (x, y), where each tilt sees the origin; scales: (n,),
+    how bright it is. rounds: most rounds of the search for atoms to add and drop, 0 for none.
+    progress(done, most, deviance per pixel) is told of each step.
+    Raises ValueError for shapes that do not fit, values that are not finite or negative, no atoms, elements that are not named.
+    """
+    names = tuple(elements)
+    model = _model(atoms, counts, rotations, pixel_A, ground, optics, threads)
+    state = _start(model, atoms, names, shifts_px, scales)
+    most = STEPS_FIRST + rounds * STEPS_SEARCH + LAST_ROUNDS * STEPS_LAST
+    trail: list[float] = []
+
+    def told(misfit: float) -> None:
+        trail.append(misfit)
+        if progress is not None:
+            progress(min(len(trail), most), most, 2 * misfit / model.counts.size)
+
+    state = _optics(model, fit_light(model, state), free)
+    state = renamed(model, fit_light(model, state), min_distance_A)
+    state, _ = fit_places(model, state, STEPS_FIRST, told)
+    added, dropped = 0, 0
+    for _ in range(rounds):
+        hazy, state = _hazed(model, state)
+        state, change = searched(hazy, state, min_distance_A)
+        if not len(state.element):
+            raise ValueError(
+                "no atom adds to the likelihood of the counts: they do not show these atoms; check angles, pixel_A and the element."
+            )
+        added, dropped = added + change.added, dropped + change.dropped
+        state = renamed(hazy, state, min_distance_A)
+        state, _ = fit_places(hazy, state, STEPS_SEARCH, told)
+        log.info("search: %d added, %d dropped, log-likelihood + %.0f", change.added, change.dropped, change.gain)
+        if not change.added + change.dropped:
+            break
+    state = replace(state, backgrounds=np.ones(len(model.counts)))
+    for _ in range(LAST_ROUNDS):
+        state = fit_light(model, _optics(model, state, free), scales=free.scales)
+        state = fit_shifts(model, state) if free.shifts else state
+        state, _ = fit_places(model, renamed(model, state, min_distance_A), STEPS_LAST, told)
+    return summed_up(model, state, names, min_distance_A, added, dropped, trail)
+
+
+def _hazed(model: Model, state: State) -> tuple[Model, State]:
+    """With a smooth haze in the background for what the atoms leave over, and brightness fitted to what is finer.
+
+    While atoms are missing, those that are there would grow brighter and wider to explain the counts, and so hide the others.
+    """
+    ground, state = (
+        model.ground * state.backgrounds[:, None, None],
+        replace(state, backgrounds=np.ones_like(state.scales)),
+    )
+    least = HAZE_LEAST * np.broadcast_to(ground, model.counts.shape)
+    for _ in range(HAZE_ROUNDS):
+        left = model.counts - replace(model, ground=ground).expected(state)
+        ground = np.maximum(ground + ndimage.gaussian_filter(left, (0, *[HAZE_A / model.pixel_A] * 2)), least)
+        hazy = replace(model, ground=ground)
+        state = fit_light(hazy, state)
+        ground, state = (
+            ground * state.backgrounds[:, None, None],
+            replace(state, backgrounds=np.ones_like(state.scales)),
+        )
+    return replace(model, ground=ground), state
+
+
+def _optics(model: Model, state: State, free: Free) -> State:
+    state = fit_defocus(model, state) if free.defocus else state
+    return fit_widths(model, state) if free.widths else state
+
+
+def _model(
+    atoms: Atoms,
+    counts: ArrayLike,
+    rotations: ArrayLike,
+    pixel_A: float,
+    ground: ArrayLike | float,
+    optics: Optics | None,
+    threads: int | None,
+) -> Model:
+    """The checked input."""
+    electrons, turned = np.asarray(counts, np.float64), np.asarray(rotations, np.float64)
+    if not len(atoms):
+        raise ValueError("atoms is empty; expected at least one atom to begin with.")
+    if electrons.ndim != 3 or 0 in electrons.shape or turned.shape != (len(electrons), 3, 3):
+        raise ValueError(
+            f"counts have shape {electrons.shape} and rotations {turned.shape}; expected (n, y, x) and (n, 3, 3)."
+        )
+    if not np.isfinite(electrons).all():
+        raise ValueError("counts hold values that are not finite; mend those pixels first.")
+    if electrons.min() < 0:
+        raise ValueError(
+            f"counts go down to {electrons.min():.4g}; expected electrons counted, zero or more, without any background taken off."
+        )
+    if not (np.isfinite(pixel_A) and pixel_A > 0):
+        raise ValueError(f"pixel_A is {pixel_A}; expected the edge of a pixel in Å, a positive number.")
+    level: Array | float = np.asarray(ground, np.float64) if np.ndim(ground) else float(np.asarray(ground))
+    if np.ndim(level) and np.shape(level) != electrons.shape:
+        raise ValueError(f"ground has shape {np.shape(level)}; expected a number or {electrons.shape}.")
+    if not np.isfinite(level).all() or np.min(level) < 0 or not np.max(level) > 0:
+        raise ValueError(
+            "ground is not finite, negative or all zero; expected electrons, the level beside the particle."
+        )
+    spread = Spread.of(optics, float(pixel_A), WIDEST_A)
+    return Model(electrons, turned, float(pixel_A), spread, level, available_threads() if threads is None else threads)
+
+
+def _start(
+    model: Model, atoms: Atoms, elements: tuple[str, ...], shifts_px: ArrayLike | None, scales: ArrayLike | None
+) -> State:
+    from analysis.atoms import atomic_number
+
+    unknown = sorted(set(atoms.symbols) - set(elements))
+    if unknown or not elements:
+        raise ValueError(f"atoms hold {', '.join(unknown)}; expected only the elements {', '.join(elements)}.")
+    n, kinds = len(model.counts), len(elements)
+    element = np.array([elements.index(symbol) for symbol in atoms.symbols])
+    power = np.array([atomic_number(symbol) for symbol in elements], float) ** SCATTERING
+    share = np.ones(n) if scales is None else np.asarray(scales, np.float64)
+    shifts = np.zeros((n, 2)) if shifts_px is None else np.asarray(shifts_px, np.float64)
+    if share.shape != (n,) or shifts.shape != (n, 2) or not (share > 0).all() or not np.isfinite(shifts).all():
+        raise ValueError(
+            f"scales have shape {share.shape} and shifts_px {shifts.shape}; expected ({n},), all positive, and ({n}, 2)."
+        )
+    light = max(float((model.counts - model.ground).sum()) / n, 1e-3 * model.counts.size / n)
+    amplitudes = power * light / power[element].sum()
+    return State(
+        atoms.positions_A.copy(), element, amplitudes, np.full(kinds, START_WIDTH_A), share / share.mean(), shifts,
+        np.zeros(n), np.ones(n),
+    )  # fmt: skip

@@ -1,0 +1,131 @@
+"""What is expected of every pixel, and how likely the counts are.
+
+    expected λ = ground · background_t + scale_t Σ_a A_a P_t(x − P R_t r_a − shift_t)
+    misfit     = Σ λ − k + k log(k / λ)          half the deviance of Poisson counts k; 0 where λ = k
+
+Standard shapes: counts, expected (tilts, y, x); places (tilts, atoms, 2) as pixel (x, y); positions (atoms, 3) in Å as (x, y, z).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.likelihood import kernels
+from analysis.likelihood.psf import Spread
+from analysis.uncertainty import share_out
+
+Array = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+DARKEST = 1e-3
+"""Fewer electrons are never expected of a pixel: one electron where none can be would rule everything out."""
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """All that is fitted.
+
+    positions_A (atoms, 3), element (atoms,) as numbers; amplitudes (elements,) in electrons, widths_A (elements,);
+    scales, defocus_A, backgrounds (tilts,); shifts_px (tilts, 2) as (x, y).
+    """
+
+    positions_A: Array
+    element: Ints
+    amplitudes: Array
+    widths_A: Array
+    scales: Array
+    shifts_px: Array
+    defocus_A: Array
+    backgrounds: Array
+
+    def select(self, keep: NDArray[Any]) -> State:
+        """With some of the atoms."""
+        return replace(self, positions_A=self.positions_A[keep], element=self.element[keep])
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """Counts in electrons (tilts, y, x), how the specimen was turned (tilts, 3, 3), and how atoms look.
+
+    ground: (tilts, y, x) or a number, the shape of the background, which a factor for each tilt multiplies.
+    """
+
+    counts: Array
+    rotations: Array
+    pixel_A: float
+    spread: Spread
+    ground: Array | float = 1.0
+    threads: int = 1
+
+    @property
+    def to_pixels(self) -> Array:
+        """d(pixel x, y) / d(position in Å): (tilts, 2, 3)."""
+        return self.rotations[:, :2] / self.pixel_A
+
+    def origin(self, state: State) -> Array:
+        """Where the origin of the specimen is seen: (tilts, 2) as pixel (x, y)."""
+        ny, nx = self.counts.shape[1:]
+        return state.shifts_px + np.array([nx // 2, ny // 2], float)
+
+    def seen(self, state: State) -> Array:
+        """Where every atom is seen (tilts, atoms, 2)."""
+        return np.einsum("tij,aj->tai", self.to_pixels, state.positions_A) + self.origin(state)[:, None]
+
+    def bright(self, state: State) -> Array:
+        """Electrons of every atom in every tilt (tilts, atoms)."""
+        return state.scales[:, None] * state.amplitudes[state.element]
+
+    def tables(self, state: State) -> Array:
+        """Spread functions (tilts, elements, entries)."""
+        return self.spread.tables(state.defocus_A, state.widths_A)
+
+    def atoms(self, state: State, tables: Array | None = None, bright: Array | None = None) -> Array:
+        """The image of the atoms alone (tilts, y, x)."""
+        out = np.zeros(self.counts.shape)
+        tables = self.tables(state) if tables is None else tables
+        bright = self.bright(state) if bright is None else bright
+        share_out(
+            kernels.render, len(out), self.threads, self.seen(state), bright, state.element, tables,
+            self.spread.reach_px, out,
+        )  # fmt: skip
+        return out
+
+    def expected(self, state: State, tables: Array | None = None) -> Array:
+        """λ (tilts, y, x)."""
+        return self.lit(self.atoms(state, tables), state.backgrounds)
+
+    def lit(self, atoms: Array, backgrounds: Array) -> Array:
+        """λ of an image of atoms (tilts, y, x), on its background."""
+        return np.maximum(atoms + self.ground * backgrounds[:, None, None], DARKEST)
+
+    def misfits(self, expected: Array) -> Array:
+        """Half the deviance (tilts,) of each tilt."""
+        k = self.counts
+        each = expected - k + k * np.log(np.maximum(k, DARKEST) / expected)
+        return np.asarray(each.sum(axis=(1, 2)))
+
+    def misfit(self, expected: Array) -> float:
+        """Half the deviance of all counts."""
+        return float(self.misfits(expected).sum())
+
+    def pulls(self, state: State, slope: Array, tables: Array) -> Array:
+        """Σ slope · ∂λ/∂(pixel x, pixel y, electrons) of every atom in every tilt (tilts, atoms, 3)."""
+        out = np.zeros((len(self.counts), len(state.element), 3))
+        share_out(
+            kernels.pulls, len(out), self.threads, self.seen(state), self.bright(state), state.element, tables,
+            self.spread.reach_px, slope, out,
+        )  # fmt: skip
+        return out
+
+    def sharpness(self, state: State, weight: Array, tables: Array) -> Array:
+        """Σ weight J Jᵀ (tilts, atoms, 3, 3) with J = ∂λ/∂(pixel x, pixel y, electrons)."""
+        out = np.zeros((len(self.counts), len(state.element), 6))
+        share_out(
+            kernels.sharpness, len(out), self.threads, self.seen(state), self.bright(state), state.element, tables,
+            self.spread.reach_px, weight, out,
+        )  # fmt: skip
+        return out[..., [0, 1, 2, 1, 3, 4, 2, 4, 5]].reshape(*out.shape[:2], 3, 3)

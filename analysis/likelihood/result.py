@@ -1,0 +1,165 @@
+"""What is known of every atom after the fit: error bars, what it is worth, which element it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.atoms import Atoms
+from analysis.likelihood.model import Model, State
+from analysis.likelihood.places import information
+from analysis.likelihood.search import Workshop
+from analysis.uncertainty import coupled, covariance, inflation
+
+Array = NDArray[np.float64]
+
+COUPLED = 10.0
+"""Atoms nearer than this many widths of their images share their uncertainty."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """Atoms and all else that was fitted.
+
+    atoms: positions in Å, `sigma_A` (rms over the axes), `species_probability` of the element named, `intensity` in electrons.
+    sigma_axes_A: (n, 3) along x, y, z. covariance_A2: (n, 3, 3). worth: (n,) log-likelihood that each atom adds.
+    element_probability: (n, elements), elements in the order given. inflation: factor of the variances that the scatter between
+    tilts asked for beyond Poisson noise. amplitudes: electrons of each element; widths_A: blur beyond the probe. scales,
+    backgrounds, defocus_A: (tilts,); shifts_px: (tilts, 2) as (x, y). misfit: mean deviance per pixel (tilts,) of each tilt
+    over what Poisson counts give. expected: λ (tilts, y, x). added, dropped: atoms beside those it began with. trail: half the
+    deviance after each step of the fit.
+    """
+
+    atoms: Atoms
+    sigma_axes_A: Array
+    covariance_A2: Array
+    worth: Array
+    element_probability: Array
+    inflation: float
+    amplitudes: dict[str, float]
+    widths_A: dict[str, float]
+    scales: Array
+    shifts_px: Array
+    backgrounds: Array
+    defocus_A: Array
+    misfit: Array
+    expected: Array
+    added: int
+    dropped: int
+    trail: Array
+
+
+def summed_up(
+    model: Model,
+    state: State,
+    elements: tuple[str, ...],
+    min_distance_A: float,
+    added: int,
+    dropped: int,
+    trail: list[float],
+) -> Fitted:
+    """The result of a fit that ended at the state."""
+    tables = model.tables(state)
+    expected = model.expected(state, tables)
+    cov, factor = _covariance(model, state, expected, tables)
+    state = _unnarrowed(state, cov)
+    cov, factor = _covariance(model, state, expected, model.tables(state))
+    axes = np.sqrt(np.einsum("aii->ai", cov))
+    worths = Workshop(model, state, min_distance_A).worths()
+    probability = element_probability(worths, state)
+    named = np.arange(len(state.element)), state.element
+    atoms = Atoms(
+        positions_A=state.positions_A,
+        symbols=tuple(elements[e] for e in state.element),
+        sigma_A=np.sqrt((axes**2).mean(axis=1)),
+        species_probability=probability[named],
+        intensity=state.amplitudes[state.element],
+    )
+    return Fitted(
+        atoms=atoms,
+        sigma_axes_A=axes,
+        covariance_A2=cov,
+        worth=worths[named],
+        element_probability=probability,
+        inflation=factor,
+        amplitudes=dict(zip(elements, map(float, state.amplitudes), strict=True)),
+        widths_A=dict(zip(elements, map(float, state.widths_A), strict=True)),
+        scales=state.scales,
+        shifts_px=state.shifts_px,
+        backgrounds=state.backgrounds,
+        defocus_A=state.defocus_A,
+        misfit=2 * model.misfits(expected) / _usual_deviance(expected),
+        expected=expected,
+        added=added,
+        dropped=dropped,
+        trail=np.array(trail),
+    )
+
+
+def _unnarrowed(state: State, cov: Array) -> State:
+    """The state with widths as they would be at the true positions: where fitted positions follow the noise, images seem narrower
+    by the variance of the positions."""
+    variance = np.einsum("aii->a", cov) / 3
+    of_element = [variance[state.element == e] for e in range(len(state.widths_A))]
+    added = np.array([np.nanmean(one) if one.size else 0.0 for one in of_element])
+    return replace(state, widths_A=np.sqrt(state.widths_A**2 + np.nan_to_num(added)))
+
+
+def _covariance(model: Model, state: State, expected: Array, tables: Array) -> tuple[Array, float]:
+    """Covariance (n, 3, 3) of every position, with what neighbours leave undetermined and what tilts scatter too much."""
+    block = covariance(information(model, state, expected, tables)[:, :3, :3])
+    pulls = model.pulls(state, model.counts / expected - 1, tables)[..., :2]
+    scores = np.einsum("tij,tai->atj", model.to_pixels, pulls)
+    factor = inflation(block, scores)
+    width = equal_widths(model, state, expected, tables)
+    whole = coupled(
+        block, state.positions_A, COUPLED * model.pixel_A * float(width.max()), model.seen(state),
+        state.amplitudes[state.element], width, 1 / expected, model.to_pixels, model.threads,
+    )  # fmt: skip
+    return factor * whole, factor
+
+
+def equal_widths(model: Model, state: State, expected: Array, tables: Array) -> Array:
+    """Width in px (n,) of the Gaussian whose slope is as steep as that of the element's mean spread function."""
+    entries = tables.mean(axis=0)
+    square = np.arange(entries.shape[1]) / 10.0
+    fall = np.gradient(entries, square, axis=1)
+    # ∫ (∂P/∂x)² over the plane is 1 / (8 π w⁴) for a Gaussian.
+    steep = 4 * np.pi * (fall**2 * square).sum(axis=1) * (square[1] - square[0]) / 2
+    return np.asarray((1 / (8 * np.pi * steep)) ** 0.25)[state.element]
+
+
+def element_probability(worths: Array, state: State) -> Array:
+    """Probability (n, elements) of each element for each atom: its likelihood, times how frequent the element is."""
+    share = np.bincount(state.element, minlength=worths.shape[1]) + 1.0
+    log = worths + np.log(share / share.sum())
+    log -= log.max(axis=1, keepdims=True)
+    odds = np.exp(log)
+    return np.asarray(odds / odds.sum(axis=1, keepdims=True))
+
+
+def renamed(model: Model, state: State, min_distance_A: float) -> State:
+    """Every atom as the element that explains the counts best, all others as they are."""
+    if len(state.amplitudes) == 1:
+        return state
+    worths = Workshop(model, state, min_distance_A).worths()
+    return replace(state, element=element_probability(worths, state).argmax(axis=1))
+
+
+def _usual_deviance(expected: Array) -> Array:
+    """Mean deviance (tilts,) summed over the pixels, of Poisson counts of these expectations."""
+    grid = np.geomspace(1e-3, 200.0, 400)
+    table = np.interp(np.log(np.minimum(expected, 200.0)), np.log(grid), _deviance_of(grid))
+    return np.asarray(table.sum(axis=(1, 2)))
+
+
+def _deviance_of(mean: Array) -> Array:
+    """E 2 (λ − k + k log k/λ) for Poisson counts k of mean λ (m,)."""
+    from scipy.stats import poisson
+
+    k = np.arange(0, 400)
+    term = k * np.log(np.maximum(k, 1)) - k
+    chance = poisson.pmf(k, mean[:, None])
+    return np.asarray(2 * (chance * (mean[:, None] + term - k * np.log(mean)[:, None])).sum(axis=1))

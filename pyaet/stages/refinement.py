@@ -1,0 +1,204 @@
+"""Traced atoms to refined atoms with error bars: by maximum likelihood on the counts where there are any, else by least squares
+on the aligned projections."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pyaet.artifacts import reading_h5
+from pyaet.io.errors import InputError, told_of
+from pyaet.io.structures import read_structure, write_extxyz
+from pyaet.plan import Input, Refinement, Specimen
+from pyaet.stages.context import Context
+from pyaet.stages.projections import Projections, read_projections
+
+if TYPE_CHECKING:
+    from analysis.likelihood import Fitted
+
+COLLAPSED = 0.8
+"""Two refined atoms nearer than this share of the minimum distance are one; a real pair may scatter a little below it."""
+UNEXPLAINED, STRAY = 1.1, 1.05
+"""Mean deviance per pixel over that of Poisson counts, of the whole series and of one tilt beyond the others', which is doubted."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Electrons (n, y, x) as they were counted, their background (n, 1, 1) or (n, y, x), and where each tilt sees the origin
+    (n, 2) as (x, y) in px and how bright it is (n,)."""
+
+    electrons: np.ndarray
+    ground: np.ndarray
+    shifts_px: np.ndarray
+    scales: np.ndarray
+
+
+def refine(
+    atoms_path: Path,
+    aligned_path: Path,
+    projections_path: Path | None,
+    target: Path,
+    specimen: Specimen,
+    settings: Refinement,
+    context: Context,
+    source: Input | None = None,
+) -> dict[str, Any]:
+    """Refine the traced atoms and give each an error bar; return the stage's numbers.
+
+    projections_path: with counts the atoms are fitted to these instead of `aligned.h5`. source: names the optics of the probe.
+    """
+    atoms = read_structure(atoms_path)
+    if not settings.enabled:
+        write_extxyz(target, atoms, made_by=context.key)
+        return {"enabled": False, "atoms": dict(sorted(Counter(atoms.symbols).items()))}
+    aligned = read_projections(aligned_path)
+    counts = None
+    if settings.method != "least_squares" and projections_path is not None:
+        counts = read_counts(projections_path, aligned_path, aligned.pixel_A)
+    if counts is None and settings.method == "likelihood":
+        raise InputError(
+            f"{projections_path or aligned_path}: holds no counts (phases, or images that were denoised); expected electrons for "
+            'refinement.method = "likelihood"; use "least_squares"'
+        )
+    if counts is None:
+        return _least_squares(atoms_path, aligned, target, specimen, settings, context)
+    return _likelihood(atoms_path, counts, aligned, target, specimen, settings, context, source)
+
+
+def read_counts(projections_path: Path, aligned_path: Path, pixel_A: float) -> Counts | None:
+    """The counts behind `projections.h5`, placed as `aligned.h5` found; None where they are no counts any more."""
+    with reading_h5(projections_path, "projections") as file:
+        if file.attrs.get("denoise") != "none":
+            return None
+        images, level = np.asarray(file["projections"], np.float64), np.asarray(file["backgrounds"], np.float64)
+        extra = float(file.attrs["read_noise_electrons"]) ** 2
+    with reading_h5(aligned_path, "shifts_A", "scales", "backgrounds") as file:
+        shifts_A, scales, more = (np.asarray(file[n], np.float64) for n in ("shifts_A", "scales", "backgrounds"))
+    # Read noise has the variance of so many more electrons (shifted Poisson counts; Snyder et al., doi:10.1364/JOSAA.12.000272).
+    electrons = np.maximum(images + level + extra, 0.0)
+    ground = np.maximum(level + more[:, None, None] + extra, 0.0)
+    return Counts(electrons, ground if ground.any() else np.ones_like(ground), -shifts_A[:, ::-1] / pixel_A, 1 / scales)
+
+
+def _likelihood(
+    atoms_path: Path,
+    counts: Counts,
+    aligned: Projections,
+    target: Path,
+    specimen: Specimen,
+    settings: Refinement,
+    context: Context,
+    source: Input | None,
+) -> dict[str, Any]:
+    import tomo
+    from analysis.atoms import atomic_number
+    from analysis.likelihood import Free, fit_counts
+
+    shape = counts.electrons.shape
+    with told_of(atoms_path), context.console.task("refinement", "deviance") as progress:
+        found = fit_counts(
+            read_structure(atoms_path),
+            counts.electrons,
+            tomo.rotation(aligned.angles_deg),
+            aligned.pixel_A,
+            elements=sorted(specimen.elements, key=atomic_number),
+            min_distance_A=specimen.min_distance_A,
+            optics=_optics(source),
+            ground=np.broadcast_to(counts.ground, shape),
+            shifts_px=counts.shifts_px,
+            scales=counts.scales,
+            free=Free(settings.defocus, settings.widths, settings.shifts, settings.scales),
+            rounds=settings.rounds if settings.search else 0,
+            threads=context.workers,
+            progress=progress,
+        )
+    upper = np.triu_indices(3)
+    columns = {
+        "likelihood_gain": found.worth,
+        "sigma_xyz_A": found.sigma_axes_A,
+        "covariance_A2": found.covariance_A2[:, upper[0], upper[1]],
+    }
+    write_extxyz(target, found.atoms, columns, made_by=context.key)
+    worst = int(found.misfit.argmax())
+    return {
+        "enabled": True,
+        "method": "likelihood",
+        "added": found.added,
+        "removed": found.dropped,
+        "width_A": found.widths_A,
+        "electrons": found.amplitudes,
+        "defocus_median_A": float(np.median(found.defocus_A)),
+        "error_bar_inflation": float(found.inflation),
+        "atoms": dict(sorted(Counter(found.atoms.symbols).items())),
+        "sigma_median_A": float(np.median(found.atoms.sigma_A)),
+        "least_likelihood_gain": float(found.worth.min()),
+        "deviance": float(found.misfit.mean()),
+        "worst_tilt_deg": float(aligned.angles_deg[worst, 1]),
+        "worst_tilt_deviance": float(found.misfit[worst]),
+        "warnings": _doubts(found, aligned.angles_deg),
+    }
+
+
+def _optics(source: Input | None) -> Any:
+    """The probe of the input, where its voltage and aperture are known."""
+    from analysis.likelihood import Optics
+
+    if source is None or source.energy_eV is None or source.semiangle_mrad is None:
+        return None
+    return Optics(source.energy_eV, source.semiangle_mrad, source.c30_A or 0.0)
+
+
+def _doubts(found: Fitted, angles_deg: np.ndarray) -> list[str]:
+    said = []
+    if found.misfit.mean() > UNEXPLAINED:
+        said.append(
+            f"the atoms do not explain the counts: {found.misfit.mean():.3g} times the deviance that electrons scatter by; wrong elements, "
+            "angles, a minimum distance too large, or images that are not what they are said to be"
+        )
+    stray = np.flatnonzero(found.misfit > np.median(found.misfit) * STRAY)
+    if stray.size:
+        named = ", ".join(f"{k} ({angles_deg[k, 1]:+.4g}°)" for k in stray[:8])
+        said.append(
+            f"{stray.size} tilts are explained worse than the others, number {named}: look at them, or leave them out"
+        )
+    return said
+
+
+def _least_squares(
+    atoms_path: Path,
+    aligned: Projections,
+    target: Path,
+    specimen: Specimen,
+    settings: Refinement,
+    context: Context,
+) -> dict[str, Any]:
+    import analysis
+    import tomo
+
+    with told_of(atoms_path), context.console.task("refinement", "loss") as progress:
+        result = analysis.refine(
+            read_structure(atoms_path),
+            aligned.images,
+            tomo.rotation(aligned.angles_deg),
+            aligned.pixel_A,
+            min_distance_A=COLLAPSED * specimen.min_distance_A,
+            iterations=settings.iterations,
+            threads=context.workers,
+            progress=progress,
+        )
+    write_extxyz(target, result.atoms, {"sigma_xyz_A": result.sigma_axes_A}, made_by=context.key)
+    return {
+        "enabled": True,
+        "method": "least_squares",
+        "removed": len(result.removed),
+        "width_A": result.widths_A,
+        "error_bar_inflation": float(result.inflation),
+        "atoms": dict(sorted(Counter(result.atoms.symbols).items())),
+        "sigma_median_A": float(np.median(result.atoms.sigma_A)),
+        "loss_first": float(result.loss[0]),
+        "loss_last": float(result.loss[-1]),
+    }
