@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
 
 from analysis.atoms import Atoms
 from analysis.likelihood.model import Model, State
-from analysis.likelihood.nuisance import fit_defocus, fit_light, fit_shifts, fit_widths
+from analysis.likelihood.nuisance import first_width, fit_defocus, fit_light, fit_shifts, fit_widths
 from analysis.likelihood.places import fit_places
 from analysis.likelihood.psf import Optics, Spread
 from analysis.likelihood.result import Fitted, renamed, summed_up
@@ -27,8 +26,6 @@ Progress = Callable[[int, int, float], None]
 STEPS_FIRST, STEPS_SEARCH, STEPS_LAST = 20, 15, 60
 LAST_ROUNDS = 2
 START_WIDTH_A, WIDEST_A = 0.37, 0.6
-HAZE_A, HAZE_ROUNDS, HAZE_LEAST = 2.5, 3, 0.2
-"""How smooth the haze is, and how dark it may become against the background."""
 SCATTERING = 1.7
 """Dark-field intensity grows about as this power of the atomic number: a start for the brightness of the elements."""
 
@@ -80,51 +77,29 @@ def fit_counts(
         if progress is not None:
             progress(min(len(trail), most), most, 2 * misfit / model.counts.size)
 
+    if optics is None and free.widths:
+        model, state = first_width(model, state)
     state = _optics(model, fit_light(model, state), free)
     state = renamed(model, fit_light(model, state), min_distance_A)
     state, _ = fit_places(model, state, STEPS_FIRST, told)
     added, dropped = 0, 0
     for _ in range(rounds):
-        hazy, state = _hazed(model, state)
-        state, change = searched(hazy, state, min_distance_A)
+        state, change = searched(model, state, min_distance_A)
         if not len(state.element):
             raise ValueError(
                 "no atom adds to the likelihood of the counts: they do not show these atoms; check angles, pixel_A and the element."
             )
         added, dropped = added + change.added, dropped + change.dropped
-        state = renamed(hazy, state, min_distance_A)
-        state, _ = fit_places(hazy, state, STEPS_SEARCH, told)
+        state = renamed(model, fit_light(model, state), min_distance_A)
+        state, _ = fit_places(model, state, STEPS_SEARCH, told)
         log.info("search: %d added, %d dropped, log-likelihood + %.0f", change.added, change.dropped, change.gain)
         if not change.added + change.dropped:
             break
-    state = replace(state, backgrounds=np.ones(len(model.counts)))
     for _ in range(LAST_ROUNDS):
         state = fit_light(model, _optics(model, state, free), scales=free.scales)
         state = fit_shifts(model, state) if free.shifts else state
         state, _ = fit_places(model, renamed(model, state, min_distance_A), STEPS_LAST, told)
     return summed_up(model, state, names, min_distance_A, added, dropped, trail)
-
-
-def _hazed(model: Model, state: State) -> tuple[Model, State]:
-    """With a smooth haze in the background for what the atoms leave over, and brightness fitted to what is finer.
-
-    While atoms are missing, those that are there would grow brighter and wider to explain the counts, and so hide the others.
-    """
-    ground, state = (
-        model.ground * state.backgrounds[:, None, None],
-        replace(state, backgrounds=np.ones_like(state.scales)),
-    )
-    least = HAZE_LEAST * np.broadcast_to(ground, model.counts.shape)
-    for _ in range(HAZE_ROUNDS):
-        left = model.counts - replace(model, ground=ground).expected(state)
-        ground = np.maximum(ground + ndimage.gaussian_filter(left, (0, *[HAZE_A / model.pixel_A] * 2)), least)
-        hazy = replace(model, ground=ground)
-        state = fit_light(hazy, state)
-        ground, state = (
-            ground * state.backgrounds[:, None, None],
-            replace(state, backgrounds=np.ones_like(state.scales)),
-        )
-    return replace(model, ground=ground), state
 
 
 def _optics(model: Model, state: State, free: Free) -> State:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.likelihood.model import Model, State
+from analysis.likelihood.psf import Spread
 
 Array = NDArray[np.float64]
 
@@ -21,8 +22,9 @@ SETTLED = 1e-3
 MOST_DEFOCUS_A, DEFOCUS_SCAN_A = 120.0, 4.0
 DEFOCUS_PROBE, DEFOCUS_PROBE_A2 = 0.3, 100.0
 SHIFT_PROBE_PX = 0.05
-WIDTH_FACTOR = 1.06
-NARROWEST_A, WIDEST_A = 0.05, 1.5
+WIDTH_FACTOR, WIDTH_STEPS, WIDTH_RESTS = 1.06, 8, 0.1
+FIRST_WIDTHS_A, FIRST_WIDTHS = (0.15, 1.5), 12
+NARROWEST_A, WIDEST_A = 0.05, 2.0
 
 
 def shrunk(values: Array, information: Array, centre: float | None = None) -> Array:
@@ -131,18 +133,35 @@ def _misfits_at(model: Model, state: State, defocus_A: Array) -> Array:
 
 
 def fit_widths(model: Model, state: State) -> State:
-    """Blur of every element, each by a parabola through three misfits."""
+    """Blur of every element, each by parabolas through three misfits until it rests."""
     middle = model.misfit(model.expected(state))
     for e in range(len(state.widths_A)):
         factor = np.where(np.arange(len(state.widths_A)) == e, WIDTH_FACTOR, 1.0)
-        sides = [model.misfit(model.expected(replace(state, widths_A=state.widths_A * factor**p))) for p in (-1, 1)]
-        bend = sides[0] - 2 * middle + sides[1]
-        move = np.clip(0.5 * (sides[0] - sides[1]) / bend, -2, 2) if bend > 0 else np.sign(sides[0] - sides[1])
-        trial = replace(state, widths_A=np.clip(state.widths_A * factor**move, NARROWEST_A, WIDEST_A))
-        misfit = model.misfit(model.expected(trial))
-        if misfit < middle:
+        for _ in range(WIDTH_STEPS):
+            sides = [model.misfit(model.expected(replace(state, widths_A=state.widths_A * factor**p))) for p in (-1, 1)]
+            bend = sides[0] - 2 * middle + sides[1]
+            move = np.clip(0.5 * (sides[0] - sides[1]) / bend, -3, 3) if bend > 0 else 2 * np.sign(sides[0] - sides[1])
+            trial = replace(state, widths_A=np.clip(state.widths_A * factor**move, NARROWEST_A, WIDEST_A))
+            misfit = model.misfit(model.expected(trial))
+            if misfit >= middle:
+                break
             state, middle = trial, misfit
+            if abs(move) < WIDTH_RESTS:
+                break
     return state
+
+
+def first_width(model: Model, state: State) -> tuple[Model, State]:
+    """The common width of Gaussians that suits best of a series, and the model with a reach that suits it."""
+    best: tuple[float, Model, State] | None = None
+    for width in np.geomspace(FIRST_WIDTHS_A[0], FIRST_WIDTHS_A[1], FIRST_WIDTHS):
+        reaching = replace(model, spread=Spread.of(None, model.pixel_A, 1.2 * float(width)))
+        trial = fit_light(reaching, replace(state, widths_A=np.full(len(state.widths_A), width)))
+        misfit = reaching.misfit(reaching.expected(trial))
+        if best is None or misfit < best[0]:
+            best = misfit, reaching, trial
+    assert best is not None
+    return best[1:]
 
 
 def fit_shifts(model: Model, state: State) -> State:
