@@ -286,7 +286,7 @@ class Refinement(Section):
     enabled: bool = True
     method: Literal["auto", "likelihood", "least_squares"] = "auto"
     search: bool = True
-    rounds: Count = 6
+    rounds: Count = 10
     defocus: bool = True
     widths: bool = True
     shifts: bool = True

@@ -23,8 +23,11 @@ log = logging.getLogger(__name__)
 Array = NDArray[np.float64]
 Progress = Callable[[int, int, float], None]
 
-STEPS_FIRST, STEPS_SEARCH, STEPS_LAST = 20, 15, 60
+STEPS_FIRST, STEPS_SEARCH, STEPS_LAST = 20, 8, 60
 LAST_ROUNDS = 2
+FEW_CHANGES = 5e-4
+"""Of the atoms: a round of the search that changes no more is the last."""
+LEAST_DEFOCUS_A = 2.0
 START_WIDTH_A, WIDEST_A = 0.37, 0.6
 SCATTERING = 1.7
 """Dark-field intensity grows about as this power of the atomic number: a start for the brightness of the elements."""
@@ -53,7 +56,7 @@ def fit_counts(
     shifts_px: ArrayLike | None = None,
     scales: ArrayLike | None = None,
     free: Free = Free(),
-    rounds: int = 6,
+    rounds: int = 10,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> Fitted:
@@ -62,14 +65,14 @@ def fit_counts(
     atoms: where to begin. elements: those that occur, lightest first. min_distance_A: no two atoms are nearer than 0.8 of it.
     optics: of the probe; without, an atom's image is a Gaussian whose width is fitted. ground: background in electrons, a number
     or (n, y, x); a factor for each tilt is fitted. shifts_px: (n, 2) as (x, y), where each tilt sees the origin; scales: (n,),
-    how bright it is. rounds: most rounds of the search for atoms to add and drop, 0 for none.
+    how bright it is. rounds: most rounds of the search for atoms to add and drop, before the optics are fitted and after; 0 for none.
     progress(done, most, deviance per pixel) is told of each step.
     Raises ValueError for shapes that do not fit, values that are not finite or negative, no atoms, elements that are not named.
     """
     names = tuple(elements)
     model = _model(atoms, counts, rotations, pixel_A, ground, optics, threads)
     state = _start(model, atoms, names, shifts_px, scales)
-    most = STEPS_FIRST + rounds * STEPS_SEARCH + LAST_ROUNDS * STEPS_LAST
+    most = STEPS_FIRST + LAST_ROUNDS * (rounds * STEPS_SEARCH + STEPS_LAST)
     trail: list[float] = []
 
     def told(misfit: float) -> None:
@@ -79,23 +82,22 @@ def fit_counts(
 
     if optics is None and free.widths:
         model, state = first_width(model, state)
-    state = _optics(model, fit_light(model, state), free)
     state = renamed(model, fit_light(model, state), min_distance_A)
     state, _ = fit_places(model, state, STEPS_FIRST, told)
     added, dropped = 0, 0
-    for _ in range(rounds):
-        state, change = searched(model, state, min_distance_A)
-        if not len(state.element):
-            raise ValueError(
-                "no atom adds to the likelihood of the counts: they do not show these atoms; check angles, pixel_A and the element."
-            )
-        added, dropped = added + change.added, dropped + change.dropped
-        state = renamed(model, fit_light(model, state), min_distance_A)
-        state, _ = fit_places(model, state, STEPS_SEARCH, told)
-        log.info("search: %d added, %d dropped, log-likelihood + %.0f", change.added, change.dropped, change.gain)
-        if not change.added + change.dropped:
-            break
     for _ in range(LAST_ROUNDS):
+        for _ in range(rounds):
+            state, change = searched(model, state, min_distance_A)
+            if not len(state.element):
+                raise ValueError(
+                    "no atom adds to the likelihood of the counts: they do not show these atoms; check angles, pixel_A and the element."
+                )
+            added, dropped = added + change.added, dropped + change.dropped
+            state = renamed(model, fit_light(model, state), min_distance_A)
+            state, _ = fit_places(model, state, STEPS_SEARCH, told)
+            log.info("search: %d added, %d dropped, log-likelihood + %.0f", change.added, change.dropped, change.gain)
+            if change.added + change.dropped <= FEW_CHANGES * len(state.element):
+                break
         state = fit_light(model, _optics(model, state, free), scales=free.scales)
         state = fit_shifts(model, state) if free.shifts else state
         state, _ = fit_places(model, renamed(model, state, min_distance_A), STEPS_LAST, told)
@@ -162,7 +164,8 @@ def _start(
         )
     light = max(float((model.counts - model.ground).sum()) / n, 1e-3 * model.counts.size / n)
     amplitudes = power * light / power[element].sum()
+    # A defocus fitted while atoms are missing or displaced would blur what could show them: it begins near zero.
     return State(
         atoms.positions_A.copy(), element, amplitudes, np.full(kinds, START_WIDTH_A), share / share.mean(), shifts,
-        np.zeros(n), np.ones(n),
+        np.full(n, LEAST_DEFOCUS_A), np.ones(n),
     )  # fmt: skip

@@ -28,9 +28,9 @@ log = logging.getLogger(__name__)
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-BELIEVED = 8.0
-"""Log-likelihood that an atom must add: false sites of this height turn up by chance less than once in a particle."""
-WORTH_TRYING = 4.0
+BELIEVED = 6.0
+"""Log-likelihood that an atom must add. Where none is, one of the brightness of an atom costs far more than this."""
+WORTH_TRYING = 3.0
 SITE_STEP = 0.25
 """Of the minimum distance: spacing of the sites that are surveyed."""
 RIM = 1.3

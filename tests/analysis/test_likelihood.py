@@ -264,7 +264,7 @@ def test_all_atoms_and_elements_are_found(fitted: tuple) -> None:
     assert found.amplitudes["Si"] == pytest.approx(40.0, rel=0.1)
     assert found.amplitudes["Ge"] == pytest.approx(90.0, rel=0.1)
     assert found.misfit.mean() == pytest.approx(1.0, abs=0.02)
-    assert (found.worth > 8).all()
+    assert (found.worth > 6).all()
     np.testing.assert_allclose(found.element_probability.sum(axis=1), 1.0)
 
 
@@ -316,7 +316,7 @@ def test_nothing_moves_that_is_not_free(rng: np.random.Generator) -> None:
     atoms = Atoms(places, ("Si",) * len(places))
     held = Free(defocus=False, widths=False, shifts=False, scales=False)
     found = fit_counts(atoms, counts, ROTATIONS, PIXEL_A, optics=OPTICS, free=held, rounds=0, threads=1, **GOOD)
-    assert not found.defocus_A.any() and not found.shifts_px.any()
+    assert np.ptp(found.defocus_A) == 0 and not found.shifts_px.any()
     np.testing.assert_allclose(found.scales, 1.0)
     assert found.added == found.dropped == 0
 
