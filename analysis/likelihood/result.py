@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from analysis.atoms import Atoms
 from analysis.likelihood.model import Model, State
 from analysis.likelihood.places import information
+from analysis.likelihood.psf import STEPS_PER_PX2
 from analysis.likelihood.search import Workshop
 from analysis.uncertainty import coupled, covariance, inflation
 
@@ -63,9 +64,9 @@ def summed_up(
     """The result of a fit that ended at the state."""
     tables = model.tables(state)
     expected = model.expected(state, tables)
-    cov, factor = _covariance(model, state, expected, tables)
-    state = _unnarrowed(state, cov)
-    cov, factor = _covariance(model, state, expected, model.tables(state))
+    cov, _ = position_covariance(model, state, expected, tables)
+    wider = _unnarrowed(state, cov)
+    cov, factor = _inflated(model, wider, expected, model.tables(wider))
     axes = np.sqrt(np.einsum("aii->ai", cov))
     worths = Workshop(model, state, min_distance_A).worths()
     probability = element_probability(worths, state)
@@ -107,24 +108,29 @@ def _unnarrowed(state: State, cov: Array) -> State:
     return replace(state, widths_A=np.sqrt(state.widths_A**2 + np.nan_to_num(added)))
 
 
-def _covariance(model: Model, state: State, expected: Array, tables: Array) -> tuple[Array, float]:
-    """Covariance (n, 3, 3) of every position, with what neighbours leave undetermined and what tilts scatter too much."""
+def position_covariance(model: Model, state: State, expected: Array, tables: Array) -> tuple[Array, Array]:
+    """Covariance (n, 3, 3) of every position, with what its neighbours leave undetermined, and without (block by block)."""
     block = covariance(information(model, state, expected, tables)[:, :3, :3])
-    pulls = model.pulls(state, model.counts / expected - 1, tables)[..., :2]
-    scores = np.einsum("tij,tai->atj", model.to_pixels, pulls)
-    factor = inflation(block, scores)
-    width = equal_widths(model, state, expected, tables)
+    width = equal_widths(state, tables)
     whole = coupled(
         block, state.positions_A, COUPLED * model.pixel_A * float(width.max()), model.seen(state),
         state.amplitudes[state.element], width, 1 / expected, model.to_pixels, model.threads,
     )  # fmt: skip
+    return whole, block
+
+
+def _inflated(model: Model, state: State, expected: Array, tables: Array) -> tuple[Array, float]:
+    """The covariance (n, 3, 3) raised by the factor that what the tilts scatter too much asks for, and the factor."""
+    whole, block = position_covariance(model, state, expected, tables)
+    pulls = model.pulls(state, model.counts / expected - 1, tables)[..., :2]
+    factor = inflation(block, np.einsum("tij,tai->atj", model.to_pixels, pulls))
     return factor * whole, factor
 
 
-def equal_widths(model: Model, state: State, expected: Array, tables: Array) -> Array:
+def equal_widths(state: State, tables: Array) -> Array:
     """Width in px (n,) of the Gaussian whose slope is as steep as that of the element's mean spread function."""
     entries = tables.mean(axis=0)
-    square = np.arange(entries.shape[1]) / 10.0
+    square = np.arange(entries.shape[1]) / STEPS_PER_PX2
     fall = np.gradient(entries, square, axis=1)
     # ∫ (∂P/∂x)² over the plane is 1 / (8 π w⁴) for a Gaussian.
     steep = 4 * np.pi * (fall**2 * square).sum(axis=1) * (square[1] - square[0]) / 2

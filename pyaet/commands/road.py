@@ -1,4 +1,4 @@
-"""Verbs for whole runs: demo, run, validate, simulate."""
+"""Verbs for whole runs: demo, run, validate, simulate, limit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Fresh = Annotated[bool, typer.Option("--fresh", help="Throw away what an earlier
 
 
 def register(app: typer.Typer) -> None:
-    for verb in (demo, run, validate, simulate):
+    for verb in (demo, run, validate, simulate, limit):
         app.command()(verb)
 
 
@@ -68,6 +68,32 @@ def simulate(
     folder = out or Path(loaded.output.directory) / "simulation"
     given = context("cpu", loaded.compute.seed, loaded.compute.workers)
     tell(simulate_series(loaded.simulation, folder, given), False)
+
+
+def limit(plan: PlanFile, json: Json = False) -> None:
+    """How well atoms can be placed at best, against dose, tilts and missing wedge, before an experiment."""
+    from pyaet.commands.options import context
+    from pyaet.plan import load_plan
+    from pyaet.stages.limit import limits
+
+    loaded = load_plan(plan)
+    found = limits(loaded, context("cpu", loaded.compute.seed, loaded.compute.workers))
+    if json:
+        tell(found, True)
+        return
+    typer.echo(table(found))
+
+
+def table(found: dict[str, Any]) -> str:
+    """What `pyaet limit` found, a line per choice of tilts and a column per dose."""
+    doses = found["dose_e_per_A2"]
+    head = f"{'least error in pm (3D) at e⁻/Å²':<34}" + "".join(f"{dose:>10.3g}" for dose in doses)
+    lines = [head]
+    for name, row in found["tilts"].items():
+        for element, values in row["rmsd_pm"].items():
+            first = f"{name}, {row['tilts']} tilts: {element}"
+            lines.append(f"{first:<34}" + "".join(f"{value:>10.3g}" for value in values))
+    return "\n".join(lines)
 
 
 def _run(plan: Plan, directory: Path, device: DeviceName | None, fresh: bool, as_json: bool) -> None:

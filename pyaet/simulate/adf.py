@@ -213,6 +213,13 @@ def _linear(seen: np.ndarray, symbols: Sequence[str], imaging: Imaging, rng: np.
     return fft.fftshift(fft.ifft2(spectrum).real) * (ky.size * kx.size / area)
 
 
+def electrons_per_atom(symbol: str, imaging: Imaging) -> float:
+    """Electrons that an atom of the element sends to the annulus in one image, after the linear model."""
+    from ase.data import atomic_numbers
+
+    return imaging.dose_e_per_A2 * _unit_cross_section_A2(imaging) * float(atomic_numbers[symbol]) ** EXPONENT
+
+
 def _unit_cross_section_A2(imaging: Imaging) -> float:
     """Rutherford cross-section of a unit charge into the annulus, 4 π γ² (1/θ1² - 1/θ2²) / (a0² k⁴), in Å²."""
     gamma = 1 + imaging.energy_eV * constants.e / (constants.m_e * constants.c**2)
