@@ -1,0 +1,196 @@
+"""Dark-field counts to atoms by maximum likelihood, beside the Cramér–Rao bound.
+
+    python tests/bench/adf.py doses FOLDER           208 silicon atoms (published counts in FOLDER), all doses, thinned, wedge, few tilts
+    python tests/bench/adf.py large MODELS [--three] a simulated 8 nm particle of 13 982 atoms, 60 tilts, 8e3 e⁻/Å², one or three elements
+    python tests/bench/adf.py scaling MODELS         seconds against the number of atoms (cut out of that particle)
+
+One recipe for all: filtered back-projection, tracing, `analysis.likelihood.fit_counts`. The truth is used for the score alone, and
+for the bound, which is that of the true atoms. Coverage is the share of per-axis errors within one and two stated standard
+deviations. Lower doses than published are made by binomial thinning. Each form adds its table to results/adf_FORM.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import analysis
+import tomo
+from analysis.likelihood import Optics, bound, fit_counts
+
+RESULTS = Path(__file__).resolve().parent / "results"
+OPTICS = Optics(200e3, 17.5)
+SI_PIXEL_A, SI_APART_A = 0.195, 1.9
+PIXEL_A, DOSE_E_PER_A2, TILTS, APART_A, CUTOFF_A = 0.347, 8e3, 60, 1.9, 1.5
+SIZES = (1000, 3000, 13982)
+SEEDS = 5
+HEAD = (
+    "| data | start found / false | found / false | RMSD pm | bound pm | stated pm | within 1 σ / 2 σ | deviance | s |\n"
+    "|---|---|---|---|---|---|---|---|---|"
+)
+
+
+def doses(options: argparse.Namespace) -> list[str]:
+    rows = HEAD.split("\n")
+    for name in ("8p0e3", "1p6e4", "1p6e5"):
+        counts, angles, truth_A = published(options.folder, name)
+        theta = np.abs((angles[:, 1] + 90) % 180 - 90)
+        for title, chosen in (("", theta <= 90), (", within ±72°", theta <= 72), (", every 3rd tilt", theta % 9 == 0)):
+            rows.append(silicon(name + title, counts[chosen], angles[chosen], truth_A, 1.0))
+    counts, angles, truth_A = published(options.folder, "8p0e3")
+    for share in (0.5, 0.25):
+        for seed in range(SEEDS):
+            thinned = np.random.default_rng(seed).binomial(counts.astype(int), share).astype(float)
+            rows.append(silicon(f"{8e3 * share:.0e}, seed {seed}", thinned, angles, truth_A, share))
+    return rows
+
+
+def published(folder: Path, dose: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Counts (n, y, x), angles (n, 3), true atoms (m, 3)."""
+    from scipy.io import loadmat
+
+    counts = loadmat(folder / f"aSi_2nmFosCetr_Dose{dose}_cov35pm_ForBM3D.mat")["Trunc_projections_forBM3D"]
+    angles = loadmat(folder / "Si_Angle.mat")["Angle"].astype(np.float64)
+    truth = np.loadtxt(folder / "aSi_208atoms_GT.txt", comments="%")[:, [2, 1, 3]] * [1, 1, -1]
+    return counts.transpose(2, 1, 0).astype(np.float64), angles, truth
+
+
+def silicon(name: str, counts: np.ndarray, angles: np.ndarray, truth_A: np.ndarray, ground: float) -> str:
+    return fitted(name, counts, angles, truth_A, ["Si"] * len(truth_A), ("Si",), SI_PIXEL_A, SI_APART_A, ground, 0.9)[0]
+
+
+def fitted(
+    name: str,
+    counts: np.ndarray,
+    angles: np.ndarray,
+    truth_A: np.ndarray,
+    symbols: Sequence[str],
+    elements: tuple[str, ...],
+    pixel_A: float,
+    apart_A: float,
+    ground: float,
+    cutoff_A: float,
+) -> tuple[str, Any, float]:
+    """A line of the table, the comparison with the truth, and the seconds of the whole way from counts to atoms."""
+    start = time.perf_counter()
+    volume = tomo.fbp((counts - ground).astype(np.float32), angles)
+    peaks = analysis.trace(volume, pixel_A, min_distance_A=apart_A)
+    traced = analysis.classify(volume, pixel_A, peaks, elements, rng=np.random.default_rng(0)).atoms
+    rotations = tomo.rotation(angles)
+    found = fit_counts(
+        traced, counts, rotations, pixel_A, elements=elements, min_distance_A=apart_A, optics=OPTICS, ground=ground,
+        progress=told,
+    )  # fmt: skip
+    seconds = time.perf_counter() - start
+    before = analysis.compare(traced.positions_A, None, truth_A, None, cutoff_A).strict
+    result = analysis.compare(found.atoms.positions_A, found.atoms.symbols, truth_A, symbols, cutoff_A)
+    off = result.model_A[result.matches[:, 0]] - result.truth_A[result.matches[:, 1]]
+    ratio = np.abs(off / found.sigma_axes_A[result.matches[:, 0]])
+    least = bound(
+        analysis.Atoms(truth_A, tuple(symbols)), rotations, counts.shape[1:], pixel_A, ground=ground, optics=OPTICS,
+        electrons=[found.amplitudes[e] for e in elements], width_A=float(np.mean(list(found.widths_A.values()))),
+        defocus_A=float(np.median(found.defocus_A)),
+    )  # fmt: skip
+    line = (
+        f"| {name} | {before.found} / {len(traced) - before.found} | {result.strict.found} / {len(found.atoms) - result.strict.found} "
+        f"| {result.strict.rmsd_pm:.2f} | {pm(least):.2f} | {pm(found.sigma_axes_A):.2f} | {(ratio < 1).mean():.3f} / "
+        f"{(ratio < 2).mean():.3f} | {found.misfit.mean():.4f} | {seconds:.0f} |"
+    )
+    print(line, flush=True)
+    return line, result, seconds
+
+
+def pm(sigma_axes_A: np.ndarray) -> float:
+    return float(100 * np.sqrt((sigma_axes_A**2).sum(axis=1).mean()))
+
+
+def told(done: int, most: int, deviance: float) -> None:
+    if done % 20 == 0:
+        print(f"step {done} of at most {most}: deviance per pixel {deviance:.5f}", flush=True)
+
+
+def large(options: argparse.Namespace) -> list[str]:
+    elements = ("Si", "Ge", "Sn") if options.three else ("Si",)
+    line, result, _ = particle(options.models, elements, None)
+    rows = [*HEAD.split("\n"), line, ""]
+    rows += ["| element | true | found | rightly named | RMSD pm |", "|---|---|---|---|---|"]
+    rows += [f"| {e} | {v.truth} | {v.found} | {v.right} | {v.rmsd_pm:.1f} |" for e, v in result.elements.items()]
+    return [*rows, "", f"{peak_gb():.2f} GB at most."]
+
+
+def scaling(options: argparse.Namespace) -> list[str]:
+    rows, seconds = HEAD.split("\n"), []
+    for size in SIZES:
+        line, _, spent = particle(options.models, ("Si",), size)
+        rows.append(line)
+        seconds.append(spent)
+    exponent = np.polyfit(np.log(SIZES), np.log(seconds), 1)[0]
+    return [*rows, "", f"Seconds grow as the number of atoms to the power {exponent:.2f}."]
+
+
+def particle(folder: Path, elements: tuple[str, ...], size: int | None) -> tuple[str, Any, float]:
+    """Simulated counts of the innermost atoms of the particle, and their fit."""
+    from pyaet.simulate.adf import Imaging, simulate_adf_tilt
+
+    positions_A, symbols = model(folder)
+    chosen = np.argsort((positions_A**2).sum(axis=1))[:size]
+    positions_A = positions_A[chosen]
+    symbols = [symbols[i] if len(elements) > 1 else "Si" for i in chosen]
+    extent_A = 2 * np.sqrt((positions_A**2).sum(axis=1)).max() + 8
+    side = int(np.ceil(extent_A / PIXEL_A / 8) * 8)
+    angles = np.column_stack([np.zeros(TILTS), np.arange(TILTS) * 180.0 / TILTS, np.zeros(TILTS)])
+    imaging = Imaging(
+        image_shape=(side, side), pixel_A=PIXEL_A, dose_e_per_A2=DOSE_E_PER_A2, source_sigma_A=0.35, background_e=1.0,
+        model="linear",
+    )  # fmt: skip
+    counts = np.stack(
+        [
+            simulate_adf_tilt(positions_A, symbols, tilt, imaging, rng=np.random.default_rng(i))
+            for i, tilt in enumerate(angles)
+        ]
+    ).astype(np.float64)
+    name = f"{len(positions_A)} atoms, {'/'.join(elements)}"
+    return fitted(name, counts, angles, positions_A, symbols, elements, PIXEL_A, APART_A, 1.0, CUTOFF_A)
+
+
+def model(folder: Path) -> tuple[np.ndarray, list[str]]:
+    """Places (n, 3) in Å about their mean and elements of the published 8 nm particle."""
+    from scipy.io import loadmat
+
+    arrays = [v for k, v in loadmat(folder / "aSiGeSn_8nm_GT.mat").items() if not k.startswith("_")]
+    cloud = next(v for v in arrays if 3 in v.shape and v.size > 30000)
+    cloud = cloud.T if cloud.shape[0] == 3 else cloud
+    types = next(v for v in arrays if v.size == len(cloud)).ravel().astype(int)
+    return cloud - cloud.mean(axis=0), np.array(["Si", "Ge", "Sn"])[types - 1].tolist()
+
+
+def peak_gb() -> float:
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    forms = parser.add_subparsers(dest="form", required=True)
+    forms.add_parser("doses").add_argument("folder", type=Path)
+    for name in ("large", "scaling"):
+        forms.add_parser(name).add_argument("models", type=Path)
+    forms.choices["large"].add_argument(
+        "--three", action="store_true", help="its three elements, instead of silicon alone"
+    )
+    options = parser.parse_args()
+    rows = {"doses": doses, "large": large, "scaling": scaling}[options.form](options)
+    print("\n".join(rows))
+    RESULTS.mkdir(exist_ok=True)
+    name = options.form + ("_three" if getattr(options, "three", False) else "")
+    (RESULTS / f"adf_{name}.md").write_text("\n".join(rows) + "\n")
+
+
+if __name__ == "__main__":
+    main()

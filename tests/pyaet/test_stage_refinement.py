@@ -1,0 +1,145 @@
+"""The refinement stage: counts where there are any, else aligned projections; and the bound before an experiment."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from analysis import Atoms, compare
+from pyaet.cli import main
+from pyaet.console import Console
+from pyaet.io.errors import InputError
+from pyaet.io.structures import read_structure, write_extxyz
+from pyaet.io.xyz import read_xyz
+from pyaet.plan import Adf, Alignment, Plan, Refinement, Simulation, Specimen, load_plan
+from pyaet.stages import adf, alignment, limit
+from pyaet.stages.context import Context
+from pyaet.stages.refinement import read_counts, refine
+
+CONTEXT = Context("cpu", 1, 0, Console(terminal=False), "key")
+SPECIMEN = Specimen(elements=("Si",), min_distance_A=1.8)
+
+
+@pytest.fixture
+def made(series: Path) -> Path:
+    """The folder of the series with projections.h5, aligned.h5 and atoms 0.2 Å off."""
+    prepared(series, Adf())
+    off = truth(series) + np.random.default_rng(0).normal(0, 0.1, (9, 3))
+    write_extxyz(series / "traced.extxyz", Atoms(off, ("Si",) * 9))
+    return series
+
+
+def prepared(folder: Path, settings: Adf) -> None:
+    source = load_plan(folder / "plan.toml").input
+    assert source is not None
+    adf.condition(source, folder / "projections.h5", settings, CONTEXT)
+    alignment.align(folder / "projections.h5", folder / "aligned.h5", Alignment(), CONTEXT)
+
+
+def refined(folder: Path, settings: Refinement, projections: str | None = "projections.h5") -> dict:
+    return refine(
+        folder / "traced.extxyz", folder / "aligned.h5", folder / projections if projections else None,
+        folder / "atoms.extxyz", SPECIMEN, settings, CONTEXT,
+    )  # fmt: skip
+
+
+def truth(folder: Path) -> np.ndarray:
+    return read_structure(folder / "truth.extxyz").positions_A
+
+
+def off_pm(folder: Path) -> float:
+    found = read_structure(folder / "atoms.extxyz")
+    return compare(found.positions_A, None, truth(folder), None, 0.5).strict.rmsd_pm
+
+
+def test_counts_are_those_of_the_detector(made: Path) -> None:
+    given = read_counts(made / "projections.h5", made / "aligned.h5", 0.5)
+    assert given is not None
+    np.testing.assert_allclose(given.electrons, np.load(made / "counts.npy"), atol=1e-4)
+    assert given.ground.shape == (20, 1, 1)
+    np.testing.assert_allclose(given.ground, 1.0, atol=0.2)
+
+
+def test_atoms_are_fitted_to_the_counts(made: Path) -> None:
+    told = refined(made, Refinement())
+    assert told["method"] == "likelihood" and told["atoms"] == {"Si": 9}
+    assert off_pm(made) < 5
+    columns = read_xyz(made / "atoms.extxyz").columns
+    assert columns["sigma_xyz_A"].shape == (9, 3) and columns["covariance_A2"].shape == (9, 6)
+    np.testing.assert_allclose(columns["covariance_A2"][:, [0, 3, 5]], columns["sigma_xyz_A"] ** 2)
+    assert (columns["likelihood_gain"] > 100).all()
+    assert told["deviance"] == pytest.approx(1.0, abs=0.05) and not told["warnings"]
+
+
+def test_least_squares_may_be_asked_for(made: Path) -> None:
+    told = refined(made, Refinement(method="least_squares"))
+    assert told["method"] == "least_squares"
+    assert off_pm(made) < 8
+
+
+def test_what_was_denoised_is_no_count_any_more(made: Path) -> None:
+    prepared(made, Adf(denoise="wavelet"))
+    assert refined(made, Refinement())["method"] == "least_squares"
+    with pytest.raises(InputError, match=r'holds no counts .* use "least_squares"'):
+        refined(made, Refinement(method="likelihood"))
+    with pytest.raises(InputError, match=r"aligned\.h5: holds no counts"):
+        refined(made, Refinement(method="likelihood"), None)
+
+
+def test_mislabelled_tilts_are_doubted(made: Path) -> None:
+    with h5py.File(made / "aligned.h5", "r+") as file:
+        file["angles_deg"][::2] = file["angles_deg"][::2][::-1]
+    told = refined(made, Refinement())
+    assert any("do not explain the counts" in sentence for sentence in told["warnings"])
+
+
+def test_one_bad_tilt_is_named(made: Path) -> None:
+    with h5py.File(made / "aligned.h5", "r+") as file:
+        file["angles_deg"][7] += [0.0, 20.0, 0.0]
+    told = refined(made, Refinement())
+    assert told["worst_tilt_deg"] == pytest.approx(83.0)
+    assert any("number 7 (+83°)" in sentence for sentence in told["warnings"])
+
+
+def test_the_verb_takes_counts(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["refine", str(made / "traced.extxyz"), str(made / "aligned.h5"), "--min-distance-A", "1.8"]
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--counts", str(made / "projections.h5"), "--out", str(made / "r.extxyz"), "--json"])
+    assert ended.value.code == 0
+    assert json.loads(capsys.readouterr().out)["method"] == "likelihood"
+
+
+PLANNED = Simulation(
+    kind="adf", diameter_A=9.0, angles=(0.0, 30.0, 60.0, 90.0, 120.0, 150.0), field_A=14.0, dose_e_per_A2=1e5, model="linear"
+)  # fmt: skip
+
+
+def test_the_bound_falls_with_dose_and_tilts() -> None:
+    found = limit.limits(Plan(specimen=SPECIMEN, simulation=PLANNED), CONTEXT)
+    planned, fewer = found["tilts"]["as planned"], found["tilts"]["every 2nd"]
+    assert set(planned["rmsd_pm"]) == {"O", "Si"}
+    for element, values in planned["rmsd_pm"].items():
+        assert (np.diff(values) < 0).all()
+        assert (np.array(fewer["rmsd_pm"][element]) > np.array(values)).all()
+    brightest = planned["rmsd_pm"]["Si"][-2:]
+    # Far above the background ten times the electrons are worth √10; below it more.
+    assert np.sqrt(2.5) * 0.98 < brightest[0] / brightest[1] < 2.5
+    assert "within ±70°" in found["tilts"]
+
+
+def test_a_bound_needs_a_dark_field_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "plan.toml"
+    path.write_text('[specimen]\nelements = ["Si"]\nmin_distance_A = 1.9\n[simulation]\nkind = "4dstem"\n')
+    with pytest.raises(SystemExit) as ended:
+        main(["limit", str(path)])
+    assert ended.value.code == 2
+    assert 'kind = "adf"' in capsys.readouterr().err
+    path.write_text(path.read_text().replace("4dstem", "adf") + "diameter_A = 8.0\nfield_A = 12.0\n")
+    with pytest.raises(SystemExit) as ended:
+        main(["limit", str(path)])
+    assert ended.value.code == 0
+    assert "every 2nd, 13 tilts: Si" in capsys.readouterr().out
