@@ -9,9 +9,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 # Bound at once, because these functions are named like the modules they live in; all of this is light.
-from tomo.align import Alignment, align
+from tomo.align import Alignment, align, share_axis
 from tomo.baselines import fbp, sirt
-from tomo.calibrate import Calibration, calibrate
+from tomo.calibrate import Calibration, NoAtomsError, calibrate
 from tomo.descent import Iteration, Reconstruction
 from tomo.geometry import rotation
 from tomo.projector import Projector
@@ -37,6 +37,7 @@ __all__ = [
     "Calibration",
     "Conditioned",
     "Iteration",
+    "NoAtomsError",
     "Projector",
     "Quality",
     "Reconstruction",
@@ -52,6 +53,7 @@ __all__ = [
     "resire",
     "rotation",
     "sequence",
+    "share_axis",
     "sirt",
     "strays",
     "tilt_axis",

@@ -159,6 +159,11 @@ class Descent:
 
     def resume(self, held: Mapping[str, NDArray[Any]]) -> None:
         """Go on behind the last iteration of a checkpoint; ValueError when it belongs to other data."""
+        missing = {"volume", "seen", "inertia", "mismatch", *(("earlier",) if self.rules.momentum else ())} - set(held)
+        if missing:
+            raise ValueError(
+                f"the checkpoint lacks {', '.join(sorted(missing))}; expected one of a run with the same settings: start afresh."
+            )
         depth = sum(A.domain_shape[0] for A in self.slabs)
         shape = (depth, *self.slabs[0].domain_shape[1:])
         if held["volume"].shape != shape or held["seen"].shape != self.b.shape:

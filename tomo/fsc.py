@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomo.descent import on_host
+from tomo.wedge import near_planes
 
 THRESHOLD = 0.143
 FINEST_VX = 2.0
@@ -29,6 +30,8 @@ CONE_DEG = 25.0
 """Frequencies within so many degrees of an axis count as along it."""
 
 PARTS = ("all", "x", "y", "z")
+
+FACE_COVERED = 0.3
 
 _STILL_ALIKE = 0.8
 """Phases are made random behind the last shell in which the volumes agree as well as this: amorphous matter scatters little
@@ -65,11 +68,18 @@ class ShellCorrelation:
 
 
 def shell_correlation(
-    first: Any, second: Any, *, mask: Any | None = None, rng: np.random.Generator | None = None
+    first: Any,
+    second: Any,
+    *,
+    mask: Any | None = None,
+    rng: np.random.Generator | None = None,
+    beams: NDArray[np.float64] | None = None,
 ) -> ShellCorrelation:
     """FSC of two volumes (z, y, x) under a soft mask (z, y, x) of 0 to 1, everywhere when None.
 
-    The arrays decide the device. rng: random phases to correct for the mask with, no correction when None.
+    beams: (n, 3) as (x, y, z), of the tilts; frequencies far from all their planes then count as not agreeing at all: in a missing
+    wedge both halves are filled by the same positivity, not by data. The arrays decide the device. rng: random phases to correct
+    for the mask with, no correction when None.
     Raises ValueError where shapes do not fit or the mask is empty.
     """
     if first.shape != second.shape or first.ndim != 3 or (mask is not None and mask.shape != first.shape):
@@ -83,7 +93,7 @@ def shell_correlation(
         raise ValueError("the mask is empty; expected a particle in it, 1 inside and 0 outside.")
     box = _box(mask)
     mask, pair = mask[box], [xp.asarray(v[box], xp.float32) for v in (first, second)]
-    shells = _Shells(mask.shape, xp)
+    shells = _Shells(mask.shape, xp, beams)
     curves = shells.curves(*(_spectrum(v, mask) for v in pair))
     random = np.zeros(len(shells.frequency))
     if rng is not None:
@@ -129,10 +139,16 @@ def particle_mask(volume: Any) -> tuple[Any, float]:
     return soft, float(np.cbrt(6 * int(inside.sum()) / np.pi))
 
 
+def fills_the_frame(mask: Any) -> bool:
+    """Whether a mask (z, y, x) covers much of the outer faces of its volume, as that of mere background does."""
+    faces = [mask[0], mask[-1], mask[:, 0], mask[:, -1], mask[:, :, 0], mask[:, :, -1]]
+    return max(float((face > 0.5).mean()) for face in faces) > FACE_COVERED
+
+
 class _Shells:
     """The frequencies of a real transform of the given shape, by shell and by direction."""
 
-    def __init__(self, shape: tuple[int, ...], xp: Any) -> None:
+    def __init__(self, shape: tuple[int, ...], xp: Any, beams: NDArray[np.float64] | None) -> None:
         self.xp, self.shape, side = xp, shape, max(shape)
         kz, ky = (xp.fft.fftfreq(n).astype(xp.float32) * side for n in shape[:2])
         along = {"z": kz[:, None, None], "y": ky[:, None], "x": xp.fft.rfftfreq(shape[2]).astype(xp.float32) * side}
@@ -144,10 +160,14 @@ class _Shells:
         self._shell, self._parts, self._count = shell, {"all": shell, **cones}, count
         self.frequency = np.arange(1, count + 1) / side
         self.points = self._sums(shell)
+        self._measured = None if beams is None else self._near(kz, ky, along["x"], beams)
 
     def curves(self, F: Any, G: Any) -> dict[str, NDArray[np.float64]]:
         """Correlation of two spectra (shells,), of all directions and along the axes; nan where too few frequencies lie."""
-        terms = ((F * G.conj()).real, F.real**2 + F.imag**2, G.real**2 + G.imag**2)
+        product = (F * G.conj()).real
+        if self._measured is not None:
+            product *= self._measured
+        terms = (product, F.real**2 + F.imag**2, G.real**2 + G.imag**2)
         out = {}
         for part, shell in self._parts.items():
             both, power_f, power_g = (self._sums(shell, term) for term in terms)
@@ -161,6 +181,11 @@ class _Shells:
         phase = xp.asarray(rng.random(self._shell.shape, np.float32)) * (2 * np.pi)
         turn = xp.where(self._shell > start, xp.exp(1j * phase), 1)
         return xp.fft.irfftn(xp.fft.rfftn(volume) * turn, s=self.shape, axes=(0, 1, 2))
+
+    def _near(self, kz: Any, ky: Any, kx: Any, beams: NDArray[np.float64]) -> Any:
+        """Which frequencies some tilt measured, as numbers, plane by plane of kz."""
+        plane = [np.stack(np.broadcast_arrays(on_host(kx), on_host(ky)[:, None], z), axis=-1) for z in on_host(kz)]
+        return self.xp.asarray(np.stack([near_planes(k, beams) for k in plane]).astype(np.float32))
 
     def _sums(self, shell: Any, values: Any | None = None) -> NDArray[Any]:
         """Sums of values over each shell, without values the number of frequencies."""

@@ -15,13 +15,23 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tomo.descent import Descent, Rules
-from tomo.fsc import PARTS, Resolution, ShellCorrelation, particle_mask, resolution_of, shell_correlation
-from tomo.geometry import checked_stack
+from tomo.fsc import (
+    PARTS,
+    Resolution,
+    ShellCorrelation,
+    fills_the_frame,
+    particle_mask,
+    resolution_of,
+    shell_correlation,
+)
+from tomo.geometry import checked_stack, rotation
 from tomo.resire import checked_images, slabs_of
 from tomo.wedge import Wedge, crowther, sequence, unseen_share, wedge
 
-STRAY_SIGMAS, STRAY_FACTOR = 5.0, 1.25
-"""A tilt stands out by so many robust standard deviations, and by this factor at least."""
+STRAY_SIGMAS, STRAY_FACTOR, STRAY_STEP = 5.0, 1.5, 0.02
+"""A tilt stands out by so many robust standard deviations, and by this factor and this much at least."""
+
+NO_PARTICLE = "not judged: no particle stands out with room round it; take the background off, or choose a wider frame"
 
 _ROBUST = 1.4826
 """Standard deviation of a normal distribution in median absolute deviations."""
@@ -70,8 +80,10 @@ def quality(
         images = projections[projections.__array_namespace__().asarray(mine)]
         unseen_r[mine] = tilt_r(images, angles[mine], other, **settings)
     mask, diameter = particle_mask(volume)
-    correlation = shell_correlation(*volumes, mask=mask, rng=rng)
+    correlation = shell_correlation(*volumes, mask=mask, rng=rng, beams=rotation(angles)[:, 2])
     found = {part: resolution_of(correlation.frequency, correlation.fsc[part]) for part in PARTS}
+    if fills_the_frame(mask):
+        found = dict.fromkeys(PARTS, Resolution(np.nan, NO_PARTICLE))
     reached = found["all"].voxels
     share = unseen_share(angles, reached, diameter) if np.isfinite(reached) else np.nan
     return Quality(
@@ -111,7 +123,10 @@ def tilt_r(
 
 def strays(r: NDArray[np.float64]) -> NDArray[np.int64]:
     """Numbers of the tilts whose R-factor (n,) stands out from the others', worst first; nan never does."""
-    middle = np.nanmedian(r)
-    limit = max(middle + STRAY_SIGMAS * _ROBUST * float(np.nanmedian(np.abs(r - middle))), STRAY_FACTOR * float(middle))
+    if np.isnan(r).all():
+        return np.zeros(0, np.int64)
+    middle = float(np.nanmedian(r))
+    spread = _ROBUST * float(np.nanmedian(np.abs(r - middle)))
+    limit = max(middle + STRAY_SIGMAS * spread, STRAY_FACTOR * middle, middle + STRAY_STEP)
     out = np.flatnonzero(r > limit)
     return out[np.argsort(-r[out])]

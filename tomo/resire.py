@@ -20,12 +20,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tomo.descent import Descent, Iteration, Progress, Reconstruction, Rules, run
+from tomo.descent import Descent, Iteration, Progress, Reconstruction, Rules, on_host, run
 from tomo.geometry import checked_stack
 from tomo.projector import Projector
 
 log = logging.getLogger(__name__)
 
+NORM_TOLERANCE, NORM_ITERATIONS = 1e-3, 50
+"""As those of `Projector.norm`."""
 COPIES = 5
 """Volumes alive at once while a slab is worked: before, earlier, gradient, moved, and one under way."""
 
@@ -101,8 +103,19 @@ def slabs_of(projections: Any, angles_deg: ArrayLike, memory_bytes: int | None, 
 
 
 def norm_of(slabs: list[Projector]) -> float:
-    """Largest eigenvalue of AᵀA; of several slabs the sum of their norms, which is no smaller."""
-    return sum(A.norm() for A in slabs)
+    """Largest eigenvalue of AᵀA of the whole volume, whose parts wait in the memory of the host."""
+    if len(slabs) == 1:
+        return slabs[0].norm()
+    xp, dtype = slabs[0].xp, slabs[0].dtype
+    parts, estimate = [np.ones(A.domain_shape, dtype) for A in slabs], 0.0
+    for _ in range(NORM_ITERATIONS):
+        size = math.sqrt(sum(float(np.vdot(part.ravel(order="K"), part.ravel(order="K"))) for part in parts))
+        images = sum(A(xp.asarray(part / dtype.type(size))) for A, part in zip(slabs, parts, strict=True))
+        previous, estimate = estimate, float(xp.square(images).sum(dtype=np.float64))
+        if abs(estimate - previous) <= NORM_TOLERANCE * estimate:
+            break
+        parts = [on_host(A.T(images)) for A in slabs]
+    return estimate
 
 
 def checked_images(projections: Any, A: Projector) -> Any:
@@ -117,13 +130,17 @@ def checked_tilts(name: str, tilts: ArrayLike | None, count: int) -> NDArray[np.
     """Tilts given as (n,) bool or by their numbers, as bool; ValueError when they do not fit or none is left."""
     given = np.zeros(count, bool) if tilts is None else np.asarray(tilts)
     if given.dtype != np.bool_:
-        if given.ndim != 1 or (given.size and not (np.issubdtype(given.dtype, np.integer) and given.max() < count)):
+        if given.ndim != 1 or (
+            given.size and not (np.issubdtype(given.dtype, np.integer) and given.min() >= 0 and given.max() < count)
+        ):
             raise ValueError(
                 f"{name} is {tilts!r}; expected numbers of tilts from 0 to {count - 1}, or one bool per tilt."
             )
         given = np.isin(np.arange(count), given)
     if given.shape != (count,) or given.all():
-        raise ValueError(f"{name} has shape {given.shape}; expected ({count},) with at least one tilt left to fit.")
+        raise ValueError(
+            f"{name} has shape {given.shape}, {given.sum()} set; expected ({count},) with at least one tilt left to fit."
+        )
     return given
 
 
@@ -137,7 +154,7 @@ def checked_rules(
     count: int,
 ) -> Rules:
     """The rules of the loop for `count` tilts; ValueError where they do not fit."""
-    if iterations < 1:
+    if not isinstance(iterations, int | np.integer) or iterations < 1:
         raise ValueError(f"iterations is {iterations}; expected a positive whole number.")
     tilts = checked_tilts("held_out", held_out, count)
     return Rules(iterations, positivity, momentum, support, tilts, _checked_patience(patience, held_out))

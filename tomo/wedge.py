@@ -11,6 +11,7 @@ near y, at which they meet the plane perpendicular to the axis.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,10 @@ from tomo.geometry import rotation
 WIDE = 2.0
 """A gap wider than so many median gaps is a wedge that nobody measured."""
 
+ONE_AXIS_DEG = 5.0
+"""Beams of a series about one axis lie in a plane to within this angle; refined angles scatter by less."""
+SAME_TILT_DEG = 0.1
+
 _DIRECTIONS = 20_000
 
 
@@ -30,7 +35,8 @@ class Wedge:
 
     axis: (3,) unit vector, the tilt axis. plane_deg: (n,) angle of the plane of each tilt, 0 to 180. opening_deg: the widest gap
     between neighbouring planes, 0 where all are alike. direction: (3,) unit vector in its middle, None without a wedge.
-    share: part of all directions that no plane passed on its way from one tilt to the next.
+    share: part of all directions that no plane passed on its way from one tilt to the next. one_axis: whether the tilts share an
+    axis; where they do not there is no wedge, and the share is that of directions far from every plane.
     """
 
     axis: NDArray[np.float64]
@@ -38,21 +44,42 @@ class Wedge:
     opening_deg: float
     direction: NDArray[np.float64] | None
     share: float
+    one_axis: bool
 
 
 def wedge(angles_deg: ArrayLike) -> Wedge:
-    """The missing wedge of tilts (n, 3), for series about one axis; ValueError where the angles do not fit."""
+    """The missing wedge of tilts (n, 3); ValueError where the angles do not fit."""
     beams = rotation(angles_deg)[:, 2]
     axis, across, up = _frame(beams)
     plane_deg = _plane_deg(beams, axis, across, up)
+    if np.abs(beams @ axis).max() > math.sin(math.radians(ONE_AXIS_DEG)):
+        far = ~near_planes(_directions(), beams)
+        return Wedge(axis, plane_deg, 0.0, None, float(far.mean()), False)
     order = in_sequence(plane_deg)
     gaps = _gaps(plane_deg[order])
     missing = _missing(gaps)
     share = float(1 - _swept(beams[order], missing).mean())
     if not missing[-1]:
-        return Wedge(axis, plane_deg, 0.0, None, share)
+        return Wedge(axis, plane_deg, 0.0, None, share, True)
     middle = np.deg2rad(plane_deg[order[-1]] + gaps[-1] / 2)
-    return Wedge(axis, plane_deg, float(gaps[-1]), np.cos(middle) * across + np.sin(middle) * up, share)
+    return Wedge(axis, plane_deg, float(gaps[-1]), np.cos(middle) * across + np.sin(middle) * up, share, True)
+
+
+def near_planes(directions: NDArray[np.floating], beams: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which directions (..., 3), of any length, lie near the plane of one of the tilts with beams (n, 3).
+
+    Near is half a wide gap: what lies between neighbouring tilts is measured, what lies in a wedge is not.
+    """
+    between = np.degrees(np.arccos(np.clip(np.abs(beams @ beams.T), 0, 1)))
+    between[between < SAME_TILT_DEG] = np.inf
+    nearest = between.min(axis=1)
+    usual = float(np.median(nearest[np.isfinite(nearest)])) if np.isfinite(nearest).any() else SAME_TILT_DEG
+    within = math.sin(math.radians(min(WIDE * usual / 2, 90.0)))
+    length = np.linalg.norm(directions, axis=-1)
+    near = np.zeros(directions.shape[:-1], bool)
+    for beam in beams:
+        near |= np.abs(directions @ beam.astype(directions.dtype)) <= within * length
+    return near
 
 
 def sequence(angles_deg: ArrayLike) -> NDArray[np.int64]:

@@ -32,6 +32,8 @@ def align(
     source: Path, target: Path, settings: Alignment, context: Context, min_distance_A: float | None = None
 ) -> dict[str, Any]:
     """Align `projections.h5` into `aligned.h5`; return the stage's numbers. `min_distance_A` is needed to calibrate."""
+    import tomo
+
     given = read_projections(source)
     if settings.calibrate and min_distance_A is None:
         raise InputError("calibrate is true without a least distance of two atoms; expected --min-distance-A in Å")
@@ -40,10 +42,14 @@ def align(
     angles_deg = given.angles_deg
     if settings.tilt_axis == "search":
         angles_deg = _about_axis_found(source, given, numbers, doubts)
+    if settings.common_line and not tomo.share_axis(angles_deg):
+        settings = settings.model_copy(update={"common_line": False})
+        doubts.append("the tilts share no axis, φ or ψ differ by more than 1°: the common line was left out")
     result = _aligned(source, replace(given, angles_deg=angles_deg), settings, context)
-    data = {}
+    data, found = {}, None
     if settings.calibrate and min_distance_A is not None:
-        found = _calibrated(source, result.projections, angles_deg, min_distance_A / given.pixel_A, context)
+        found = _calibrated(source, result.projections, angles_deg, min_distance_A / given.pixel_A, context, doubts)
+    if found is not None:
         numbers |= _calibration_numbers(found, angles_deg)
         doubts += _doubts(found, angles_deg)
         if _is_known(found, angles_deg):
@@ -81,6 +87,7 @@ def _about_axis_found(source: Path, given: Projections, numbers: dict[str, Any],
         "tilt_axis_deg": axis.direction_deg,
         "tilt_axis_error_deg": axis.error_deg,
         "tilt_axis_contrast": axis.contrast,
+        "tilt_axis_note": "if the axis points the other way (φ + 180°), the atoms are mirrored; no image can tell",
     }
     if not axis.clear:
         doubts.append(
@@ -109,14 +116,26 @@ def _aligned(source: Path, given: Projections, settings: Alignment, context: Con
 
 
 def _calibrated(
-    source: Path, images: np.ndarray, angles_deg: np.ndarray, min_distance_px: float, context: Context
-) -> tomo.Calibration:
+    source: Path,
+    images: np.ndarray,
+    angles_deg: np.ndarray,
+    min_distance_px: float,
+    context: Context,
+    doubts: list[str],
+) -> tomo.Calibration | None:
+    """The calibration, or None and a doubt where the images show too few atoms for one."""
     import tomo
 
-    with told_of(source), context.console.task("calibration", "turn°") as progress:
-        return tomo.calibrate(
-            images, angles_deg, min_distance_px=min_distance_px, progress=progress, threads=context.workers
-        )
+    try:
+        with told_of(source), context.console.task("calibration", "turn°") as progress:
+            return tomo.calibrate(
+                images, angles_deg, min_distance_px=min_distance_px, progress=progress, threads=context.workers
+            )
+    except InputError as error:
+        if not isinstance(error.__cause__, tomo.NoAtomsError):
+            raise
+        doubts.append(f"the tilts are not calibrated: {error.__cause__}")
+        return None
 
 
 def _recalibrated(aligned: tomo.Alignment, found: tomo.Calibration) -> tomo.Alignment:

@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     import tomo
     from pyaet.stages.tomography import Series
 
-WIDE_WEDGE_DEG = 50.0
-"""Beyond this opening of the missing wedge atoms are drawn out so far along it that neighbours run into one another."""
+WIDE_WEDGE_DEG, WIDE_SHARE = 50.0, 0.28
+"""Beyond this opening of the missing wedge, or this share of all directions, atoms are drawn out so far that neighbours run into one
+another."""
+
+RIM_TILTS = 3
 
 WHERE = {"resolution_A": "", "resolution_x_A": " along x", "resolution_y_A": " along y", "resolution_z_A": " along z"}
 RESOLUTIONS = tuple(WHERE)
@@ -110,20 +113,23 @@ def _resolution(said: Judgement, found: tomo.Quality, voxel_A: float) -> None:
 
 def _unseen(said: Judgement, found: tomo.Quality, voxel_A: float) -> None:
     gap = found.wedge
-    said.data |= {
-        "unseen_r": Data(found.unseen_r, ""),
-        "half": Data(found.half, ""),
-        "plane_deg": Data(gap.plane_deg, "deg"),
-    }
-    said.attributes |= {"wedge_deg": gap.opening_deg, "tilt_axis": gap.axis}
+    said.data |= {"unseen_r": Data(found.unseen_r, ""), "half": Data(found.half, "")}
     said.numbers |= {
         "r_factor_unseen": float(np.nanmean(found.unseen_r)),
-        "wedge_deg": gap.opening_deg,
-        "wedge_share": gap.share,
+        "missing_share": gap.share,
         "unseen_share": found.unseen_share,
         "particle_diameter_A": found.diameter * voxel_A,
         "crowther_A": found.crowther * voxel_A,
     }
+    if not gap.one_axis:
+        if gap.share > WIDE_SHARE:
+            said.warnings.append(
+                f"the tilts leave {100 * gap.share:.0f} % of all directions unmeasured: atoms are drawn out along them"
+            )
+        return
+    said.data["plane_deg"] = Data(gap.plane_deg, "deg")
+    said.attributes |= {"wedge_deg": gap.opening_deg, "tilt_axis": gap.axis}
+    said.numbers["wedge_deg"] = gap.opening_deg
     if gap.direction is None:
         return
     said.numbers["wedge_about"] = _named(gap.direction)
@@ -144,13 +150,12 @@ def _name_strays(said: Judgement, angles_deg: np.ndarray) -> None:
     """A doubt that names the tilts which stand out by their fitted R-factors or by those that were not fitted."""
     import tomo
 
-    r = [said.data["tilt_r"].array]
-    if "unseen_r" in said.data:
-        # What lies at the rim of a wedge has neighbours on one side only, and is predicted less well whatever its worth.
-        inner = said.data["unseen_r"].array.copy()
-        if said.attributes["wedge_deg"]:
-            inner[tomo.sequence(angles_deg)[[0, -1]]] = np.nan
-        r.append(inner)
+    r = [said.data[name].array.copy() for name in ("tilt_r", "unseen_r") if name in said.data]
+    # What lies near the rim of a wedge has neighbours on one side only, and is explained less well whatever its worth.
+    if tomo.wedge(angles_deg).opening_deg and len(angles_deg) > 2 * RIM_TILTS:
+        order = tomo.sequence(angles_deg)
+        for values in r:
+            values[np.concatenate([order[:RIM_TILTS], order[-RIM_TILTS:]])] = np.nan
     found = list(dict.fromkeys(int(k) for values in r for k in tomo.strays(values)))
     said.data["stray_tilts"] = Data(np.array(found, np.int64), "")
     if found:
@@ -167,7 +172,7 @@ def resolution_doubts(path: Path, min_distance_A: float) -> list[str]:
             return []
         reached = {name: float(file.attrs[name]) for name in RESOLUTIONS}
     if np.isnan(reached["resolution_A"]):
-        return ["the volumes of two halves of the tilts do not agree: nothing in this volume can be trusted"]
+        return ["the volume shows no particle on which two halves of the tilts agree: nothing in it can be trusted"]
     poor = [
         (f"{value:.3g} Å" if np.isfinite(value) else "not reached") + WHERE[name]
         for name, value in reached.items()

@@ -81,6 +81,23 @@ def test_a_change_within_its_errors_is_not_made(places_A: np.ndarray, tmp_path: 
         assert "angle_sigma_deg" not in file
 
 
+def test_too_few_atoms_leave_the_tilts_as_they_are(places_A: np.ndarray, tmp_path: Path) -> None:
+    write_projections(tmp_path / "p.h5", Projections(counts(places_A[:6], TRUE_DEG), TRUE_DEG, PIXEL_A, "c"), "key")
+    told = align(tmp_path / "p.h5", tmp_path / "a.h5", Alignment(calibrate=True), CONTEXT, APART_A)
+    assert any("not calibrated: the volume shows" in sentence for sentence in told["warnings"])
+    assert "calibration_used" not in told
+    with h5py.File(tmp_path / "a.h5") as file:
+        np.testing.assert_array_equal(file["angles_deg"][()], TRUE_DEG)
+
+
+def test_tilts_that_share_no_axis_go_without_the_common_line(places_A: np.ndarray, tmp_path: Path) -> None:
+    apart = TRUE_DEG + np.arange(25)[:, None] * [0.0, 0.0, 0.4]
+    write_projections(tmp_path / "p.h5", Projections(counts(places_A, apart), apart, PIXEL_A, "counts"), "key")
+    told = align(tmp_path / "p.h5", tmp_path / "a.h5", Alignment(), CONTEXT)
+    assert any("common line was left out" in sentence for sentence in told["warnings"])
+    assert told["shift_max_A"] < PIXEL_A
+
+
 def test_an_axis_that_is_not_known_is_searched(places_A: np.ndarray, tmp_path: Path) -> None:
     true = np.add(TRUE_DEG, [28.0, 0.0, 0.0])
     write_projections(tmp_path / "p.h5", Projections(counts(places_A, true), TRUE_DEG, PIXEL_A, "counts"), "key")

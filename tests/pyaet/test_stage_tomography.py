@@ -104,7 +104,7 @@ def test_a_judged_volume_on_disk(aligned: Path, tmp_path: Path) -> None:
     assert 2 * PIXEL_A <= told["resolution_A"] == attributes["resolution_A"] < 4
     assert told["wedge_deg"] == attributes["wedge_deg"] == pytest.approx(36.0)
     assert told["wedge_about"] == "z"
-    assert told["wedge_share"] == pytest.approx(0.2, abs=0.01)
+    assert told["missing_share"] == pytest.approx(0.2, abs=0.01)
     # The half that has not seen a rim of the wedge predicts it poorly, which says nothing against that tilt.
     assert held["unseen_r"].argmax() in (0, 24)
     assert told["warnings"] == [] and held["stray_tilts"].shape == (0,)
@@ -279,7 +279,7 @@ def test_poor_resolution_is_doubted_where_atoms_are_sought(tmp_path: Path) -> No
     assert "is not reached along z: atoms" in resolution_doubts(path, 3.0)[0]
     with h5py.File(path, "a") as file:
         file.attrs["resolution_A"] = np.nan
-    assert "do not agree" in resolution_doubts(path, 3.0)[0]
+    assert "shows no particle" in resolution_doubts(path, 3.0)[0]
 
 
 SHAPE = (20, 64, 64)

@@ -80,7 +80,7 @@ def test_centre_of_mass_alone_serves_general_rotations(rng: np.random.Generator)
     angles = ANGLES + rng.normal(0, 5, ANGLES.shape)
     true = rng.normal(0, 2, (TILTS, 2))
     raw = moved(particle_images(rng, angles), true)
-    with pytest.raises(ValueError, match="pass common_line=False"):
+    with pytest.raises(ValueError, match="set common_line to false"):
         align(raw, angles)
     found = align(raw, angles, common_line=False, match=False)
     np.testing.assert_allclose(found.shifts_px, -true, atol=0.05)

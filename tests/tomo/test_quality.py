@@ -7,7 +7,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from tomo import Projector, quality, resire, strays, tilt_r
+from tomo import Projector, quality, resire, rotation, strays, tilt_r
 from tomo.fsc import THRESHOLD, particle_mask, resolution_of, shell_correlation
 from tomo.quality import halves
 
@@ -159,7 +159,9 @@ def test_a_judged_volume(series: np.ndarray) -> None:
     np.testing.assert_allclose(found.unseen_r[asked[0]], tilt_r(series[asked[0]], ANGLES[asked[0]], other), rtol=1e-5)
     assert (found.unseen_r > whole.tilt_r).all()
     assert found.wedge.opening_deg == pytest.approx(42.0)
-    assert all(2.0 < one.voxels < 6.0 for one in found.resolution.values())
+    assert all(2.0 < found.resolution[part].voxels < 6.0 for part in ("all", "x", "y"))
+    # The wedge lies about z: whatever the halves hold there alike, no tilt measured it.
+    assert not found.resolution["z"].voxels < found.resolution["x"].voxels
     assert found.crowther == pytest.approx(np.pi * found.diameter / 24)
 
 
@@ -188,3 +190,32 @@ def test_bad_arguments_are_named() -> None:
         shell_correlation(cube, cube, mask=0 * cube)
     with pytest.raises(ValueError, match="at least two tilts"):
         halves(ANGLES[:1])
+
+
+def test_what_no_tilt_measured_does_not_agree(rng: np.random.Generator) -> None:
+    volume = rng.normal(size=(48, 48, 48))
+    angles = np.column_stack([np.zeros(41), np.linspace(-60, 60, 41), np.zeros(41)])
+    beams = rotation(angles)[:, 2]
+    found = shell_correlation(volume, volume, beams=beams)
+    assert np.nanmax(found.fsc["z"][8:]) < 0.2
+    assert np.nanmin(found.fsc["x"][4:]) > 0.99
+    # 120 of 180 degrees were measured, and half a gap at either rim.
+    assert np.mean(found.fsc["all"][8:]) == pytest.approx(126 / 180, abs=0.03)
+    everything = shell_correlation(volume, volume)
+    assert np.nanmin(everything.fsc["z"]) > 0.999
+
+
+def test_mere_background_is_not_judged(rng: np.random.Generator) -> None:
+    angles = np.column_stack([np.zeros(20), np.linspace(-70, 70, 20), np.zeros(20)])
+    noise = rng.poisson(20, (20, N, N)).astype(np.float32)
+
+    def reconstruct(tilts: np.ndarray) -> np.ndarray:
+        return resire(noise[tilts], angles[tilts], iterations=20).volume
+
+    found = quality(noise, angles, reconstruct(np.arange(20)), reconstruct, rng=np.random.default_rng(0))
+    assert all(np.isnan(one.voxels) and "no particle stands out" in one.note for one in found.resolution.values())
+
+
+def test_no_tilt_stands_out_of_a_perfect_series() -> None:
+    assert not len(strays(np.array([0.001, 0.002, 0.001, 0.001, 0.004, 0.001])))
+    assert not len(strays(np.full(5, np.nan)))

@@ -201,11 +201,7 @@ def test_slab_by_slab_gives_the_same_volume(xp: ModuleType, momentum: bool, psi:
     images = Projector(angles, (N, N), xp=xp, dtype=np.float64)(xp.asarray(blobs()))
     whole = resire(images, angles, iterations=9, momentum=momentum, step=0.5)
     plane = 5 * N * N * 8
-    # The bound of the norm differs, the step in absolute terms must not.
-    short = resire(images, angles, iterations=1, step=1.0, memory_bytes=7 * plane).step
-    parts = resire(
-        images, angles, iterations=9, momentum=momentum, memory_bytes=7 * plane, step=float(whole.step / short)
-    )
+    parts = resire(images, angles, iterations=9, momentum=momentum, memory_bytes=7 * plane, step=0.5)
     assert parts.step == pytest.approx(whole.step)
     np.testing.assert_allclose(as_numpy(parts.volume), as_numpy(whole.volume), atol=1e-6)
     np.testing.assert_allclose(parts.r_factor, whole.r_factor, rtol=1e-6)

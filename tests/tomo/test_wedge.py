@@ -98,3 +98,17 @@ def test_bad_arguments_are_named() -> None:
         wedge(FULL)
     with pytest.raises(ValueError, match=r"resolution is 0\.0 and diameter 1"):
         unseen_share(about(1, FULL), 0.0, 1.0)
+
+
+def test_series_about_several_axes_have_no_wedge() -> None:
+    theta = np.linspace(-60, 60, 41)
+    one = np.column_stack([0 * theta, theta, 0 * theta])
+    both = np.concatenate([one, one[:, [0, 2, 1]]])
+    found = wedge(both)
+    assert not found.one_axis and found.opening_deg == 0 and found.direction is None
+    # Directions that lie in no plane of either axis, counted by chance: 0.162; half a gap at every rim is measured too.
+    assert 0.11 < found.share < 0.165
+    anyhow = wedge(np.random.default_rng(0).uniform(-180, 180, (60, 3)))
+    assert not anyhow.one_axis and anyhow.share < 0.05
+    assert wedge(one).one_axis
+    assert wedge(one + np.random.default_rng(1).normal(0, 0.7, one.shape)).one_axis

@@ -81,10 +81,15 @@ def _checked(projections: NDArray[np.floating], angles_deg: ArrayLike, common_li
     angles = checked_stack(projections, angles_deg)
     if not np.isfinite(projections).all():
         raise ValueError("projections hold values that are not finite; mask or repair those pixels first.")
-    off = np.abs(angles[:, [0, 2]] - [angles[:, 0].mean(), 0.0]).max()
-    if common_line and off > COMMON_AXIS_DEG:
+    if common_line and not share_axis(angles):
         raise ValueError(
-            f"common_line needs all tilts about one axis, but φ or ψ is off by up to {off:.3g}° (limit {COMMON_AXIS_DEG:g}°); "
-            "pass common_line=False to align by the centre of mass along both axes."
+            f"common_line needs all tilts about one axis, but φ or ψ is off by more than {COMMON_AXIS_DEG:g}°; "
+            "set common_line to false to align by the centre of mass along both axes."
         )
     return angles
+
+
+def share_axis(angles_deg: ArrayLike) -> bool:
+    """Whether all tilts (n, 3) turn about one axis, near enough to share a common line."""
+    angles = np.asarray(angles_deg, np.float64)
+    return bool(np.abs(angles[:, [0, 2]] - [angles[:, 0].mean(), 0.0]).max() <= COMMON_AXIS_DEG)

@@ -35,16 +35,17 @@ RELATIVE_ERROR = 0.05
 ROUNDS = 4
 LARGEST_STEP_PX, LARGEST_FACTOR = 1.0, 1.25
 GROUPS, FEWEST_IN_GROUP = 4, 3
-CLEAR_CONTRAST, LARGEST_ERROR_DEG = 1.1, 3.0
+CLEAR_CONTRAST, LARGEST_ERROR_DEG = 1.1, 5.0
+READING_ERROR_DEG = 0.1
 
 
 @dataclass(frozen=True)
 class TiltAxis:
     """direction_deg: φ of every tilt, from −90 to 90: the axis lies at (x, y) = (−sin φ, cos φ) in the images.
 
-    error_deg: its standard error, from four parts of the series. contrast: median misfit of all directions over that along the
-    axis. clear: whether the axis stands out and the parts of the series agree on it. An axis at φ and one at φ + 180° with all
-    tilts reversed give the same images of a mirrored specimen: no image can tell them apart.
+    error_deg: how far four parts of the series, each alone, scatter about it, and what the reading of spectra costs. contrast: median
+    misfit of all directions over that along the axis. clear: whether the axis stands out and the parts of the series agree on it. An
+    axis at φ and one at φ + 180° with all tilts reversed give the same images of a mirrored specimen: no image can tell them apart.
     """
 
     direction_deg: float
@@ -70,7 +71,7 @@ def tilt_axis(projections: NDArray[np.floating]) -> TiltAxis:
     misfits = _misfits(lines, k)
     best = _lowest(misfits, directions)
     apart = [_in_half_turn(_lowest(_misfits(lines[g::GROUPS], k), directions) - best) for g in range(GROUPS)]
-    error = float(np.sqrt(np.mean(np.square(apart)) / GROUPS))
+    error = float(np.hypot(np.sqrt(np.mean(np.square(apart))), READING_ERROR_DEG))
     contrast = float(np.median(misfits) / misfits.min())
     log.info("tilt axis at %.2f ± %.2f°, contrast %.2f", best, error, contrast)
     return TiltAxis(best, error, contrast, contrast > CLEAR_CONTRAST and error < LARGEST_ERROR_DEG)

@@ -21,6 +21,10 @@ from tomo.geometry import checked_stack
 Array = NDArray[np.float64]
 
 
+class NoAtomsError(ValueError):
+    """The images do not show enough separate atoms to calibrate by."""
+
+
 @dataclass(frozen=True, eq=False)
 class Calibration:
     """What was found of every tilt; a projection is  scale · (A x at angles_deg, moved by shifts_px) + background.
@@ -79,7 +83,7 @@ def calibrate(
     progress(done, most, rms turn in degrees) is told of each volume.
     Angles and shifts are given in the gauge of the input: what all tilts turn or move in common is left out, for it would only
     turn or move the specimen.
-    Raises ValueError for arguments that do not fit, or where the images show no separate atoms.
+    Raises ValueError for arguments that do not fit, NoAtomsError where the images show too few separate atoms.
     """
     given = _checked(projections, angles_deg, min_distance_px)
     if volumes < 1:

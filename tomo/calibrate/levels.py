@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from tomo.calibrate import Calibration
+from tomo.calibrate import Calibration, NoAtomsError
 from tomo.calibrate.points import Adjusted, Points, adjust, misfit, peaks
 from tomo.calibrate.search import sought
 from tomo.calibrate.tilts import Tilts, in_gauge, turns_between
@@ -136,7 +136,7 @@ def _once(
     ).volume
     found = peaks(volume if xp is np else volume.get(), 1.0, PEAK_BLUR_PX[level], SHARES[level])
     if len(found.amplitudes) < FEWEST_POINTS:
-        raise ValueError(
+        raise NoAtomsError(
             f"the volume shows {len(found.amplitudes)} separate peaks; expected at least {FEWEST_POINTS}: the images do not show "
             "atoms, or the angles are too far off."
         )
