@@ -9,15 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from analysis.compiled import compiled
 
 from .uncertainty import REACH, share_out
 
 Array = NDArray[np.float64]
 
 
-@njit(nogil=True, fastmath=True)
+@compiled
 def _render(  # pragma: no cover - compiled
     first: int, last: int, at: Array, amplitude: Array, sigma: Array, widen: bool, out: Array
 ) -> None:
@@ -40,7 +41,7 @@ def _render(  # pragma: no cover - compiled
                     out[t, y, x] += height * row[x] * factor
 
 
-@njit(nogil=True, fastmath=True)
+@compiled
 def _moments(  # pragma: no cover - compiled
     first: int, last: int, at: Array, sigma: Array, images: Array, out: Array
 ) -> None:

@@ -21,9 +21,10 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
+
+from analysis.compiled import compiled
 
 Array = NDArray[np.float64]
 
@@ -78,7 +79,7 @@ def share_out(kernel: Callable[..., None], count: int, threads: int, *arguments:
             job.result()
 
 
-@njit(nogil=True, fastmath=True)
+@compiled
 def _scores(  # pragma: no cover - compiled
     first: int, last: int, at: Array, amplitude: Array, sigma: Array, weight: Array, residual: Array, out: Array
 ) -> None:
@@ -141,7 +142,7 @@ def covariance(fisher: Array) -> Array:
     return inverse / (scale[:, :, None] * scale[:, None, :])
 
 
-@njit(nogil=True, fastmath=True)
+@compiled
 def _couple(  # pragma: no cover - compiled
     first: int,
     last: int,

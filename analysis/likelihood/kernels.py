@@ -7,16 +7,16 @@ the entries of table[t, element[a]], within `reach` px. Kernels take (first, las
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from analysis.compiled import compiled
 from analysis.likelihood.psf import STEPS_PER_PX2
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
-@njit(nogil=True, fastmath=True)
+@compiled
 def render(  # pragma: no cover - compiled
     first: int, last: int, at: Array, bright: Array, element: Ints, table: Array, reach: float, out: Array
 ) -> None:
@@ -34,7 +34,7 @@ def render(  # pragma: no cover - compiled
                     line[x] += height * (entries[k] + (s - k) * (entries[k + 1] - entries[k]))
 
 
-@njit(nogil=True, fastmath=True)
+@compiled
 def pulls(  # pragma: no cover - compiled
     first: int,
     last: int,
@@ -68,7 +68,7 @@ def pulls(  # pragma: no cover - compiled
             out[t, a, 0], out[t, a, 1], out[t, a, 2] = chain * along_x, chain * along_y, plain
 
 
-@njit(nogil=True, fastmath=True)
+@compiled
 def sharpness(  # pragma: no cover - compiled
     first: int,
     last: int,

@@ -8,9 +8,9 @@ atoms overlap. Gains are differences of the log-likelihood of Poisson counts.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from analysis.compiled import compiled
 from analysis.likelihood.model import DARKEST
 from analysis.likelihood.psf import STEPS_PER_PX2
 
@@ -21,7 +21,7 @@ STIFFNESS = 1e-3
 HALVINGS = 5
 
 
-@njit(nogil=True, fastmath=True)
+@compiled
 def seen(place: Array, to_pixels: Array, origin: Array, t: int) -> tuple[float, float]:  # pragma: no cover - compiled
     """Pixel (x, y) of a place (3,) in Å in tilt t."""
     m = to_pixels[t]
@@ -30,7 +30,7 @@ def seen(place: Array, to_pixels: Array, origin: Array, t: int) -> tuple[float, 
     return x, y
 
 
-@njit(nogil=True, fastmath=True)
+@compiled
 def paint(  # pragma: no cover - compiled
     place: Array,
     sign: float,
@@ -58,7 +58,7 @@ def paint(  # pragma: no cover - compiled
                 line[x] += height * (entries[k] + (s - k) * (entries[k + 1] - entries[k]))
 
 
-@njit(nogil=True, fastmath=True)
+@compiled
 def gain(  # pragma: no cover - compiled
     place: Array,
     bright: Array,
@@ -92,7 +92,7 @@ def gain(  # pragma: no cover - compiled
     return total
 
 
-@njit(nogil=True, fastmath=True)
+@compiled
 def newton(  # pragma: no cover - compiled
     place: Array,
     bright: Array,
@@ -140,7 +140,7 @@ def newton(  # pragma: no cover - compiled
     return -np.linalg.solve(bend, slope)  # type: ignore[return-value]
 
 
-@njit(nogil=True, fastmath=True)
+@compiled
 def shifted_by(  # pragma: no cover - compiled
     place: Array,
     step: Array,
@@ -186,7 +186,7 @@ def shifted_by(  # pragma: no cover - compiled
     return total
 
 
-@njit(nogil=True, fastmath=True)
+@compiled
 def relax(  # pragma: no cover - compiled
     place: Array,
     longest: float,
@@ -213,7 +213,7 @@ def relax(  # pragma: no cover - compiled
     return 0.0
 
 
-@njit(nogil=True)
+@compiled
 def with_neighbours(  # pragma: no cover - compiled
     which: Ints,
     sweeps: int,
@@ -242,7 +242,7 @@ def with_neighbours(  # pragma: no cover - compiled
     return total
 
 
-@njit(nogil=True, fastmath=True)
+@compiled
 def worths(  # pragma: no cover - compiled
     first: int,
     last: int,
@@ -267,7 +267,7 @@ def worths(  # pragma: no cover - compiled
         paint(positions[a], 1.0, bright[own], tables[own], reach, to_pixels, origin, expected)
 
 
-@njit(nogil=True, fastmath=True)
+@compiled
 def survey(  # pragma: no cover - compiled
     first: int, last: int, sites: Array, to_pixels: Array, origin: Array, pull: Array, hold: Array, out: Array
 ) -> None:
