@@ -72,6 +72,7 @@ def fit_counts(
     names = tuple(elements)
     model = _model(atoms, counts, rotations, pixel_A, ground, optics, threads)
     state = _start(model, atoms, names, shifts_px, scales)
+    start_px = state.shifts_px
     most = STEPS_FIRST + LAST_ROUNDS * (rounds * STEPS_SEARCH + STEPS_LAST)
     trail: list[float] = []
 
@@ -99,7 +100,7 @@ def fit_counts(
             if change.added + change.dropped <= FEW_CHANGES * len(state.element):
                 break
         state = fit_light(model, _optics(model, state, free), scales=free.scales)
-        state = fit_shifts(model, state) if free.shifts else state
+        state = fit_shifts(model, state, start_px) if free.shifts else state
         state, _ = fit_places(model, renamed(model, state, min_distance_A), STEPS_LAST, told)
     return summed_up(model, state, names, min_distance_A, added, dropped, trail)
 

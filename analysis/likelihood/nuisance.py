@@ -21,6 +21,7 @@ SETTLED = 1e-3
 """Of the misfit: a step that gains less is the last."""
 MOST_DEFOCUS_A, DEFOCUS_SCAN_A = 120.0, 4.0
 DEFOCUS_PROBE, DEFOCUS_PROBE_A2 = 0.3, 100.0
+"""Steps of the parabola, in units of the squared defocus and at least in Å²."""
 SHIFT_PROBE_PX = 0.05
 WIDTH_FACTOR, WIDTH_STEPS, WIDTH_RESTS = 1.06, 8, 0.1
 FIRST_WIDTHS_A, FIRST_WIDTHS = (0.15, 1.5), 12
@@ -164,8 +165,8 @@ def first_width(model: Model, state: State) -> tuple[Model, State]:
     return best[1:]
 
 
-def fit_shifts(model: Model, state: State) -> State:
-    """Where every tilt sees the origin, less what a translation of the specimen would do, shrunk towards none."""
+def fit_shifts(model: Model, state: State, start_px: Array) -> State:
+    """Where every tilt sees the origin, drawn towards `start_px` (tilts, 2); what a translation of the specimen would do is left."""
     tables = model.tables(state)
     expected = model.expected(state, tables)
     step = np.zeros((len(model.counts), 2))
@@ -175,11 +176,11 @@ def fit_shifts(model: Model, state: State) -> State:
         step[:, i] = (along * (model.counts / expected - 1)).sum(axis=(1, 2))
         for j, other in enumerate(slopes):
             bend[:, i, j] = (along * other / expected).sum(axis=(1, 2))
-    measured = state.shifts_px + np.linalg.solve(bend, step[..., None])[..., 0]
+    off = state.shifts_px + np.linalg.solve(bend, step[..., None])[..., 0] - start_px
     design = model.rotations[:, :2].reshape(-1, 3)
-    measured -= (design @ np.linalg.lstsq(design, measured.ravel(), rcond=None)[0]).reshape(measured.shape)
-    best = np.stack([shrunk(measured[:, i], bend[:, i, i], 0.0) for i in (0, 1)], axis=1)
-    return replace(state, shifts_px=best)
+    off -= (design @ np.linalg.lstsq(design, off.ravel(), rcond=None)[0]).reshape(off.shape)
+    best = np.stack([shrunk(off[:, i], bend[:, i, i], 0.0) for i in (0, 1)], axis=1)
+    return replace(state, shifts_px=start_px + best)
 
 
 def _by_shift(model: Model, state: State, tables: Array, axis: int) -> Array:

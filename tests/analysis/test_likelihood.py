@@ -164,7 +164,7 @@ def test_light_optics_and_shifts_come_back(rng: np.random.Generator) -> None:
         widths_A=np.array([0.4]), defocus_A=np.zeros(TILTS),
     )  # fmt: skip
     for _ in range(8):
-        state = fit_shifts(model, fit_light(model, state, scales=True))
+        state = fit_shifts(model, fit_light(model, state, scales=True), 0 * shifts)
         state = fit_widths(model, fit_defocus(model, state))
     assert state.amplitudes[0] == pytest.approx(200.0, rel=0.02)
     assert state.widths_A[0] == pytest.approx(WIDTH_A, abs=0.02)
@@ -172,6 +172,28 @@ def test_light_optics_and_shifts_come_back(rng: np.random.Generator) -> None:
     np.testing.assert_allclose(state.backgrounds, true.backgrounds, atol=0.15)
     assert np.abs(state.defocus_A - true.defocus_A).mean() < 4.0
     assert np.sqrt(((state.shifts_px - shifts) ** 2).mean()) < 0.05
+
+
+def test_given_shifts_are_kept_with_the_translation_they_hold(rng: np.random.Generator) -> None:
+    places = ball(rng, 6.0)
+    shifts = np.add(rng.normal(0, 2.0, (TILTS, 2)), [3.0, -2.0])
+    true = replace(state_of(places, 100.0), shifts_px=shifts)
+    atoms = Atoms(places, ("Si",) * len(places))
+    counts = model_of(true, rng).counts
+    found = fit_counts(
+        atoms,
+        counts,
+        ROTATIONS,
+        PIXEL_A,
+        optics=OPTICS,
+        shifts_px=shifts + rng.normal(0, 0.1, shifts.shape),
+        threads=2,
+        **GOOD,
+    )
+    assert np.abs(found.shifts_px - shifts).max() < 0.35
+    assert found.misfit.mean() == pytest.approx(1.0, abs=0.02)
+    strict = compare(found.atoms.positions_A, None, places, None, 0.5).strict
+    assert strict.recall == 1.0 and strict.rmsd_pm < 12
 
 
 def test_no_step_raises_the_misfit(rng: np.random.Generator) -> None:
