@@ -86,7 +86,7 @@ def summed_up(
         element_probability=probability,
         inflation=factor,
         amplitudes=dict(zip(elements, map(float, state.amplitudes), strict=True)),
-        widths_A=dict(zip(elements, map(float, state.widths_A), strict=True)),
+        widths_A=dict(zip(elements, map(float, wider.widths_A), strict=True)),
         scales=state.scales,
         shifts_px=state.shifts_px,
         backgrounds=state.backgrounds,
