@@ -214,12 +214,19 @@ class Ptychography(
 
 
 class Adf(Section):
-    """Annular dark-field counts to projections proportional to scattering power."""
+    """Annular dark-field counts to projections proportional to scattering power.
+
+    noise: estimated from the whole series or from each image. mask: what finds the particle before Otsu's threshold, a
+    Gaussian or an edge-preserving smoothing. denoise_strength: what a denoiser takes for noise, in units of the noise.
+    """
 
     gain: Literal["auto"] | Positive = "auto"
     read_noise: Literal["auto"] | NonNegative = "auto"
+    noise: Literal["series", "image"] = "series"
+    mask: Literal["otsu", "edge_preserving"] = "otsu"
     background: Literal["auto", "laplace", "none"] | float = "auto"
     denoise: Literal["none", "wavelet", "nlm", "bm3d"] = "none"
+    denoise_strength: Positive = 1.0
 
 
 class Alignment(Section):
@@ -269,10 +276,15 @@ class Tomography(Section):
 
 
 class Tracing(Section):
-    """Volume to atoms: maxima, sub-voxel fit, minimum distance, elements."""
+    """Volume to atoms: maxima, sub-voxel fit, minimum distance, elements.
+
+    classify: by a Gaussian mixture of the intensities, or by k-means in stages, the last of them within `local_radius_A`.
+    """
 
     blur_A: Literal["auto"] | NonNegative = "auto"
     radius_A: Positive | None = None
+    classify: Literal["mixture", "kmeans"] = "mixture"
+    local_radius_A: Positive = 10.0
 
 
 class Refinement(Section):

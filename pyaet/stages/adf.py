@@ -40,7 +40,12 @@ def condition(source: Input, target: Path, settings: Adf, context: Context) -> d
     with told_of(source.path), context.console.task("ADF images") as progress:
         result = tomo.condition_adf(counts, **settings.model_dump(), progress=progress)
     middle = int(np.argmin(np.abs(angles_deg[:, 1])))
-    data = {"raw": Data(counts[middle].astype(np.float32), "counts"), "masks": Data(result.masks, "")}
+    data = {
+        "raw": Data(counts[middle].astype(np.float32), "counts"),
+        "masks": Data(result.masks, ""),
+        "gain": Data(result.gain, "counts/electron"),
+        "read_noise": Data(result.read_noise, "counts"),
+    }
     value = Projections(result.projections, angles_deg, source.pixel_A, "electrons")
     write_projections(target, value, context.key, data, kind="adf", raw_index=middle)
     return {
@@ -48,8 +53,9 @@ def condition(source: Input, target: Path, settings: Adf, context: Context) -> d
         "image_px": list(counts.shape[1:]),
         "pixel_A": source.pixel_A,
         "gain_counts_per_electron": float(np.mean(result.gain)),
+        "gain_spread": float(np.std(result.gain)),
         "read_noise_counts": float(np.mean(result.read_noise)),
         "background_electrons": float(np.mean(result.backgrounds)),
-        "electrons_in_total": float(counts.sum() / np.mean(result.gain)),
+        "electrons_in_total": float((counts.sum(axis=(1, 2)) / result.gain).sum()),
         "denoiser": settings.denoise,
     }
