@@ -213,7 +213,7 @@ def unstabilise(stabilised: np.ndarray, noise: Noise) -> np.ndarray:
     """
     values = np.asarray(stabilised, dtype=np.float64)
     sigma = noise.read_noise / noise.gain
-    electrons, expected = _inverse_table(round(sigma, 6))
+    electrons, expected, _ = _table(round(sigma, 6))
     result = np.interp(values, expected, electrons)
     bright = values > expected[-1]
     result[bright] = values[bright] ** 2 / 4 - 0.125 - sigma**2  # the limit of many electrons
@@ -223,15 +223,30 @@ def unstabilise(stabilised: np.ndarray, noise: Noise) -> np.ndarray:
     return noise.gain * result + noise.offset
 
 
+def noise_left(image: np.ndarray, noise: Noise) -> float:
+    """Return the standard deviation of the noise in the stabilised image (y, x), the root of its mean variance.
+
+    1 from some three electrons per pixel on, less where there are fewer: 0.85 at one, 0.56 at 0.3. The mean of a pixel
+    is that of its neighbourhood.
+    """
+    around = ndimage.gaussian_filter(np.asarray(image, dtype=np.float64), _SURROUNDINGS_PX)
+    electrons, _, variance = _table(round(noise.read_noise / noise.gain, 6))
+    mean = np.maximum((around - noise.offset) / noise.gain, 0)
+    return float(np.sqrt(np.interp(mean, electrons, variance).mean()))
+
+
 @lru_cache(maxsize=16)
-def _inverse_table(sigma: float, brightest: float = 200.0) -> tuple[np.ndarray, np.ndarray]:
-    """Return electrons and E[f | electrons] for a gain of 1, summed over Poisson and integrated over normal noise."""
+def _table(sigma: float, brightest: float = 200.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return electrons, mean and variance of f for a gain of 1, summed over Poisson and integrated over normal noise."""
     electrons = np.linspace(0, np.sqrt(brightest), 2000) ** 2
     counts = np.arange(int(brightest + 12 * np.sqrt(brightest)) + 20)
     # Even steps out to 7 standard deviations: Gauss-Hermite would stumble over the kink of the root at zero.
     normal = np.linspace(-7, 7, 1401) if sigma else np.zeros(1)
     density = np.exp(-(normal**2) / 2)
     argument = counts[:, None] + sigma * normal + 0.375 + sigma**2
-    of_count = 2 * np.sqrt(np.maximum(argument, 0)) @ (density / density.sum())
+    root2 = np.maximum(argument, 0)
+    of_count, square = 2 * np.sqrt(root2) @ (density / density.sum()), 4 * root2 @ (density / density.sum())
     log_weight = special.xlogy(counts, electrons[:, None]) - electrons[:, None] - special.gammaln(counts + 1)
-    return electrons, np.exp(log_weight) @ of_count
+    weight = np.exp(log_weight)
+    mean = weight @ of_count
+    return electrons, mean, weight @ square - mean**2
