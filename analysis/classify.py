@@ -90,7 +90,10 @@ def classify(
     data = check_volume(volume, voxel_A)
     names = _check_elements(elements)
     radius = max(0.5 * peaks.min_distance_A, voxel_A) if radius_A is None else float(radius_A)
-    for name, value, what in (("radius_A", radius, "integrated sphere"), ("local_radius_A", local_radius_A, "neighbours")):
+    for name, value, what in (
+        ("radius_A", radius, "integrated sphere"),
+        ("local_radius_A", local_radius_A, "neighbours"),
+    ):
         if not (np.isfinite(value) and value > 0):
             raise ValueError(f"{name} is {value}; expected the radius of the {what} in Å, a positive number")
     if not peaks.inside.any():

@@ -376,7 +376,7 @@ WORKFLOWS: dict[str, dict[str, dict[str, Any]]] = {
         "adf": {
             "noise": "image",
             "mask": "edge_preserving",
-            "background": "laplace",
+            "background": "auto",
             "denoise": "bm3d",
             # Their gain times 0.55 makes the noise 1/√0.55 times as large as BM3D is told.
             "denoise_strength": 0.74,
@@ -432,7 +432,9 @@ class Plan(Section):
     def _suits_the_images(self) -> Plan:
         source = self.input or self.simulation
         if self.workflow == "liao2026" and source is not None and source.kind != "adf":
-            raise ValueError('workflow "liao2026" is the road of dark-field images; expected kind "adf", or workflow "pyaet"')
+            raise ValueError(
+                'workflow "liao2026" is the road of dark-field images; expected kind "adf", or workflow "pyaet"'
+            )
         return self
 
 
