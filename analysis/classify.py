@@ -8,6 +8,7 @@ them, so that it can have no members when there is nothing to reject. Where the 
 lies between the atoms is not like it, one to three non-atom components must earn their place: by the Bayesian
 information criterion and by a clear gap below the lightest element. A model in which an element outshines a lighter one
 by more or less than their atomic numbers allow is taken only when there is no other.
+The published way, k-means in stages (`kmeans`), can be asked for instead.
 
 Source: k-means on integrated intensities with a non-atom class, Liao et al., Nature (2026),
 doi:10.1038/s41586-025-09857-4; separation of two components, Ashman et al. (1994), doi:10.1086/117248.
@@ -18,12 +19,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from .atoms import Atoms, atomic_number
+from .kmeans import mixture_of, staged_kinds
 from .mixture import FAINT, Mixture, brightness_ratios, fit_components, fit_mixture, is_plausible
 from .trace import Peaks, check_volume
 
@@ -71,23 +74,33 @@ def classify(
     *,
     rng: np.random.Generator,
     radius_A: float | None = None,
+    method: Literal["mixture", "kmeans"] = "mixture",
+    local_radius_A: float = 10.0,
 ) -> Classified:
     """Name the element of every candidate or reject it, from its integrated intensity in `volume` (z, y, x).
 
     elements: the symbols that occur, in any order; the heavier is the brighter. radius_A: of the integrated sphere,
-    default half of `peaks.min_distance_A`, at least a voxel. rng: starts of the k-means. ValueError when there are no
-    candidates, an element is unknown or named twice, or there are more elements than distinct intensities.
+    default half of `peaks.min_distance_A`, at least a voxel. rng: starts of the k-means. method: "mixture", or "kmeans" in
+    stages, the last among the neighbours within `local_radius_A`; `boundaries` are then those of the first two. ValueError
+    when there are no candidates, an element is unknown or named twice, there are more elements than distinct intensities,
+    the method is unknown or a radius is not positive.
     """
+    if method not in ("mixture", "kmeans"):
+        raise ValueError(f"method is {method!r}; expected 'mixture' or 'kmeans'")
     data = check_volume(volume, voxel_A)
     names = _check_elements(elements)
     radius = max(0.5 * peaks.min_distance_A, voxel_A) if radius_A is None else float(radius_A)
-    if not (np.isfinite(radius) and radius > 0):
-        raise ValueError(
-            f"radius_A is {radius_A}; expected the radius of the integrated sphere in Å, a positive number"
-        )
+    for name, value, what in (
+        ("radius_A", radius, "integrated sphere"),
+        ("local_radius_A", local_radius_A, "neighbours"),
+    ):
+        if not (np.isfinite(value) and value > 0):
+            raise ValueError(f"{name} is {value}; expected the radius of the {what} in Å, a positive number")
     if not peaks.inside.any():
         raise ValueError("peaks holds no candidate inside the particle; lower blur_A or min_distance_A of trace")
     values = integrated_intensity(data, voxel_A, peaks.positions_A, radius)
+    if method == "kmeans":
+        return _by_stages(peaks, names, values, rng, radius, local_radius_A)
     power = 1.0 if data.min() < 0 else 0.5
     scaled = values**power
     mixture = fit_mixture(
@@ -98,7 +111,24 @@ def classify(
         faint=FAINT**power,
         ratios=brightness_ratios(names, power),
     )
-    return _named(peaks, names, values, mixture, power, radius)
+    boundaries = _boundaries(mixture)
+    kind = np.searchsorted(boundaries, values**power, side="right") - 1
+    return _named(peaks, names, values, kind, boundaries, mixture, power, radius)
+
+
+def _by_stages(
+    peaks: Peaks, names: tuple[str, ...], values: Array, rng: np.random.Generator, radius: float, local_radius_A: float
+) -> Classified:
+    """Classes by k-means of the candidates inside the particle; the boundaries lie halfway between their means."""
+    inside = peaks.inside
+    kind = np.full(len(peaks), -1)
+    kind[inside] = staged_kinds(
+        values[inside], peaks.positions_A[inside], len(names), rng, local_radius_A=local_radius_A
+    )
+    mixture = mixture_of(values[inside], kind[inside], len(names))
+    between = (mixture.mean[1:] + mixture.mean[:-1]) / 2
+    boundaries = between if mixture.non_atoms else np.array([-np.inf, *between])
+    return _named(peaks, names, values, kind, boundaries, mixture, 1.0, radius)
 
 
 def _check_elements(elements: Sequence[str]) -> tuple[str, ...]:
@@ -124,14 +154,24 @@ def integrated_intensity(volume: NDArray, voxel_A: float, positions_A: Array, ra
     return total * (4 / 3 * np.pi * radius_A**3) / len(grid)
 
 
+def _boundaries(mixture: Mixture) -> Array:
+    """Where neighbouring components are equally likely, increasing; the first is -inf without non-atoms."""
+    between = [_crossing(mixture, k) for k in range(max(mixture.non_atoms - 1, 0), len(mixture.mean) - 1)]
+    return np.maximum.accumulate(np.array(between if mixture.non_atoms else [-np.inf, *between]))
+
+
 def _named(
-    peaks: Peaks, names: tuple[str, ...], values: Array, mixture: Mixture, power: float, radius: float
+    peaks: Peaks,
+    names: tuple[str, ...],
+    values: Array,
+    kind: NDArray[np.int64],
+    boundaries: Array,
+    mixture: Mixture,
+    power: float,
+    radius: float,
 ) -> Classified:
-    """Classes by the boundaries where neighbouring components are equally likely; probabilities from the mixture."""
+    """The candidates by their kinds (n,), -1 for a non-atom; probabilities from the mixture."""
     non_atoms = mixture.non_atoms
-    between = [_crossing(mixture, k) for k in range(max(non_atoms - 1, 0), len(mixture.mean) - 1)]
-    boundaries = np.maximum.accumulate(np.array(between if non_atoms else [-np.inf, *between]))
-    kind = np.searchsorted(boundaries, values**power, side="right") - 1
     atom = np.flatnonzero(peaks.inside & (kind >= 0))
     if not len(atom):
         raise ValueError("every candidate looks like the noise outside the particle; no atom was found in the volume")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -32,7 +33,9 @@ def sentence(model: type[BaseModel], fault: Any) -> str:
     if "energy_eV" in path and isinstance(fault["input"], int | float) and 0 < fault["input"] < 1e4:
         return f"{path}: found {found}; expected electronvolts between 1e4 and 3e6; did you mean {found}e3?"
     if fault["type"] in ("greater_than", "greater_than_equal", "less_than", "less_than_equal", "literal_error"):
-        return f"{path}: found {found}; expected {fault['msg'].removeprefix('Input should be ')}"
+        known = re.findall(r"'([^']*)'", fault["ctx"].get("expected", "")) if isinstance(fault["input"], str) else []
+        expected = fault["msg"].removeprefix("Input should be ")
+        return f"{path}: found {found}; expected {expected}{did_you_mean(str(fault['input']), known)}"
     return f"{path}: found {found}; expected {_expected(section, loc[-1] if loc else 'plan')}"
 
 

@@ -214,12 +214,19 @@ class Ptychography(
 
 
 class Adf(Section):
-    """Annular dark-field counts to projections proportional to scattering power."""
+    """Annular dark-field counts to projections proportional to scattering power.
+
+    noise: estimated from the whole series or from each image. mask: what finds the particle before Otsu's threshold, a
+    Gaussian or an edge-preserving smoothing. denoise_strength: what a denoiser takes for noise, in units of the noise.
+    """
 
     gain: Literal["auto"] | Positive = "auto"
     read_noise: Literal["auto"] | NonNegative = "auto"
+    noise: Literal["series", "image"] = "series"
+    mask: Literal["otsu", "edge_preserving"] = "otsu"
     background: Literal["auto", "laplace", "none"] | float = "auto"
     denoise: Literal["none", "wavelet", "nlm", "bm3d"] = "none"
+    denoise_strength: Positive = 1.0
 
 
 class Alignment(Section):
@@ -269,10 +276,15 @@ class Tomography(Section):
 
 
 class Tracing(Section):
-    """Volume to atoms: maxima, sub-voxel fit, minimum distance, elements."""
+    """Volume to atoms: maxima, sub-voxel fit, minimum distance, elements.
+
+    classify: by a Gaussian mixture of the intensities, or by k-means in stages, the last of them within `local_radius_A`.
+    """
 
     blur_A: Literal["auto"] | NonNegative = "auto"
     radius_A: Positive | None = None
+    classify: Literal["mixture", "kmeans"] = "mixture"
+    local_radius_A: Positive = 10.0
 
 
 class Refinement(Section):
@@ -370,9 +382,36 @@ class Output(Section):
 NO_INPUT = "plan: [input] is missing; expected a table [input] with the tilt series, or [simulation]"
 
 
-class Plan(Section):
-    """A whole run. `input` may be left out only where `simulation` makes it."""
+WORKFLOWS: dict[str, dict[str, dict[str, Any]]] = {
+    "pyaet": {},
+    "liao2026": {
+        "adf": {
+            "noise": "image",
+            "mask": "edge_preserving",
+            "background": "auto",
+            "denoise": "bm3d",
+            # Fewest atoms lost of other, random particles (tests/bench/adf_liao2026.py --choose).
+            "denoise_strength": 0.5,
+        },
+        "alignment": {"centre_of_mass": True, "common_line": True, "match": True, "normalise": True},
+        # Their step of 0.25 is four times ours.
+        "tomography": {
+            "method": "resire", "iterations": 200, "step": 0.0625, "momentum": False, "subvoxels": (2, 1, 2), "positivity": True
+        },
+        "tracing": {"classify": "kmeans"},
+        "refinement": {"enabled": True, "method": "least_squares"},
+    },
+}  # fmt: skip
+"""Defaults of the sections by workflow; what a plan says itself wins, key by key.
 
+liao2026: the published way from dark-field images to atoms, doi:10.1038/s41586-025-09857-4.
+"""
+
+
+class Plan(Section):
+    """A whole run. `input` may be left out only where `simulation` makes it; `workflow` sets the defaults of sections."""
+
+    workflow: Literal["pyaet", "liao2026"] = "pyaet"
     input: Input | None = None
     specimen: Specimen
     ptychography: Ptychography = Ptychography()
@@ -386,6 +425,29 @@ class Plan(Section):
     simulation: Simulation | None = None
     compute: Compute = Compute()
     output: Output = Output()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _takes_the_defaults_of_its_workflow(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or not isinstance(data.get("workflow"), str):
+            return data
+        filled = dict(data)
+        for name, defaults in WORKFLOWS.get(data["workflow"], {}).items():
+            given = data.get(name, {})
+            if isinstance(given, dict):
+                # A step belongs to RESIRE: a plan that names another method has not asked for it.
+                other = name == "tomography" and given.get("method", "resire") != "resire"
+                filled[name] = {key: value for key, value in defaults.items() if not (other and key == "step")} | given
+        return filled
+
+    @model_validator(mode="after")
+    def _suits_the_images(self) -> Plan:
+        source = self.input or self.simulation
+        if self.workflow == "liao2026" and source is not None and source.kind != "adf":
+            raise ValueError(
+                'workflow "liao2026" is the road of dark-field images; expected kind "adf", or workflow "pyaet"'
+            )
+        return self
 
 
 def load_plan(path: str | Path) -> Plan:

@@ -7,31 +7,55 @@ as the solution of ∇²u = 0 with the smoothed surroundings as boundary values.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from scipy import ndimage, sparse
 from scipy.sparse.linalg import spsolve
 
+Smoothing = Literal["gaussian", "edge_preserving"]
 _LEAST_OUTSIDE = 0.02
 _UNEVEN_SHARE = 0.03
+_TV_WEIGHT = 2.0
+"""Total variation against squared error, in units of the noise: flat parts come out flat at an electron per pixel."""
 
 
-def particle_mask(image: np.ndarray, *, smooth_px: float | None = None, grow_px: float | None = None) -> np.ndarray:
+def particle_mask(
+    image: np.ndarray,
+    *,
+    smoothing: Smoothing = "gaussian",
+    smooth_px: float | None = None,
+    grow_px: float | None = None,
+) -> np.ndarray:
     """Return a mask (y, x) that is True on the particle and a margin around it.
 
     A slope of the background is fitted to the surroundings and taken off before the particle is looked for again.
-    smooth_px : Gaussian σ before Otsu's threshold, None for 1/40 of the image; pieces smaller than 1 % of the image
-    are dropped and holes filled. grow_px : the margin, None for three times smooth_px; it shrinks where less than a
-    tenth of the image would remain outside. Raises ValueError if nothing remains outside or inside.
+    smoothing : before Otsu's threshold; "gaussian" with σ smooth_px, None for 1/40 of the image, rounds corners and
+    notches of the outline off, "edge_preserving" (least total variation, Chambolle, doi:10.1023/B:JMIV.0000011325.36760.1e)
+    keeps them. Pieces smaller than 1 % of the image are dropped and holes filled. grow_px : the margin, None for three times
+    smooth_px; it shrinks where less than a tenth of the image would remain outside. Raises ValueError if nothing remains
+    outside or inside.
     """
     smooth_px = min(image.shape) / 40 if smooth_px is None else smooth_px
     grow_px = 3 * smooth_px if grow_px is None else grow_px
-    smooth = ndimage.gaussian_filter(np.asarray(image, dtype=np.float64), smooth_px, mode="nearest")
+    smooth = _smoothed(np.asarray(image, dtype=np.float64), smoothing, smooth_px)
     mask = _grown(_core(smooth), grow_px)
     for _ in range(2):
         if mask.all():
             break
         mask = _grown(_core(smooth - _plane(smooth, ~mask)), grow_px)
     return mask
+
+
+def _smoothed(values: np.ndarray, smoothing: Smoothing, smooth_px: float) -> np.ndarray:
+    if smoothing == "gaussian":
+        return ndimage.gaussian_filter(values, smooth_px, mode="nearest")
+    if smoothing != "edge_preserving":
+        raise ValueError(f"smoothing is '{smoothing}'; expected 'gaussian' or 'edge_preserving'")
+    from skimage.restoration import denoise_tv_chambolle, estimate_sigma
+
+    noise = float(estimate_sigma(values))
+    return noise * denoise_tv_chambolle(values / noise, weight=_TV_WEIGHT) if noise > 0 else values
 
 
 def _core(smooth: np.ndarray) -> np.ndarray:

@@ -46,9 +46,11 @@ def condition(source: Input, target: Path, settings: Adf, context: Context) -> d
         "raw": Data(counts[middle].astype(np.float32), "counts"),
         "masks": Data(result.masks, ""),
         "backgrounds": Data(even, "electrons"),
+        "gain": Data(result.gain, "counts/electron"),
+        "read_noise": Data(result.read_noise, "counts"),
     }
     value = Projections(result.projections, angles_deg, source.pixel_A, "electrons")
-    noise = float(np.mean(result.read_noise) / np.mean(result.gain))
+    noise = float(np.sqrt(np.mean((result.read_noise / result.gain) ** 2)))
     write_projections(
         target,
         value,
@@ -64,8 +66,9 @@ def condition(source: Input, target: Path, settings: Adf, context: Context) -> d
         "image_px": list(counts.shape[1:]),
         "pixel_A": source.pixel_A,
         "gain_counts_per_electron": float(np.mean(result.gain)),
+        "gain_spread": float(np.std(result.gain)),
         "read_noise_counts": float(np.mean(result.read_noise)),
         "background_electrons": float(np.mean(result.backgrounds)),
-        "electrons_in_total": float(counts.sum() / np.mean(result.gain)),
+        "electrons_in_total": float((counts.sum(axis=(1, 2)) / result.gain).sum()),
         "denoiser": settings.denoise,
     }

@@ -26,7 +26,14 @@ def trace(
     try:
         peaks = analysis.trace(volume, voxel_A, min_distance_A=specimen.min_distance_A, blur_A=settings.blur_A)
         found = analysis.classify(
-            volume, voxel_A, peaks, specimen.elements, rng=context.rng(), radius_A=settings.radius_A
+            volume,
+            voxel_A,
+            peaks,
+            specimen.elements,
+            rng=context.rng(),
+            radius_A=settings.radius_A,
+            method=settings.classify,
+            local_radius_A=settings.local_radius_A,
         )
     except ValueError as error:
         raise RunError(f"{source}: {error}") from error

@@ -24,9 +24,13 @@ PUBLISHED = {"si208": "found 208, false 0, 17.3 pm (published model)"}
 
 def measured(name: str, folder: Path) -> dict[str, Any]:
     """Run one specimen from scratch; numbers of its summary with wall seconds and peak memory of the largest process."""
-    command = [sys.executable, "-m", "pyaet"]
     plan = HERE / "plans" / f"{name}.toml"
-    command += ["demo"] if name == "demo" else ["run", str(plan)]
+    return timed(["demo"] if name == "demo" else ["run", str(plan)], folder)
+
+
+def timed(arguments: list[str], folder: Path) -> dict[str, Any]:
+    """Run `pyaet` with these arguments into a folder, from scratch; the numbers of `measured`."""
+    command = [sys.executable, "-m", "pyaet", *arguments]
     started = time.perf_counter()
     process = subprocess.Popen([*command, "--out", str(folder), "--fresh"], stdout=subprocess.DEVNULL)
     peak_kB = 0
@@ -34,7 +38,7 @@ def measured(name: str, folder: Path) -> dict[str, Any]:
         peak_kB = max(peak_kB, tree_memory_kB(process.pid))
         time.sleep(0.2)
     if process.returncode:
-        raise SystemExit(f"{name}: pyaet ended with exit code {process.returncode}")
+        raise SystemExit(f"{folder}: pyaet ended with exit code {process.returncode}")
     summary = json.loads((folder / "summary.json").read_text())
     return {"seconds": time.perf_counter() - started, "peak_GB": peak_kB / 1e6, "summary": summary}
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import ptycho
 from pyaet.io.errors import InputError
 from pyaet.io.fourdstem import ABERRATIONS
-from pyaet.plan import AngleRange, Input, Plan, load_plan, plan_toml, validate_section
+from pyaet.plan import WORKFLOWS, Adf, AngleRange, Input, Plan, load_plan, plan_toml, validate_section
 
 GOOD = """
 [input]
@@ -176,6 +176,18 @@ def test_a_plan_cannot_be_changed(tmp_path: Path) -> None:
             "[tomography]\nmomentum = true\nstep = 1.5\n[specimen]",
             "tomography: step is 1.5 with momentum; expected at most 1",
         ),
+        (
+            "[input]",
+            "workflow = 'liao2062'\n[input]",
+            "workflow: found 'liao2062'; expected 'pyaet' or 'liao2026'; did you mean",
+        ),
+        (
+            "[specimen]",
+            "[adf]\nnoise = 'imag'\n[specimen]",
+            "adf.noise: found 'imag'; expected 'series' or 'image'; did you",
+        ),
+        ("[input]", "workflow = 3\n[input]", "workflow: found 3; expected 'pyaet' or 'liao2026'"),
+        ("[input]", "workflow = 'liao2026'\nadf = 3\n[input]", "adf: found 3; expected a table"),
         ("[specimen]", "[adf]\ndenoise = 'bm4d'\n[specimen]", "adf.denoise: found 'bm4d'; expected 'none', 'wavelet'"),
     ],
 )
@@ -190,6 +202,31 @@ def test_a_fault_is_one_sentence_with_the_path_of_its_key(tmp_path: Path, old: s
 def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
     text = sentence(tmp_path, GOOD.replace("0.195", "-1").replace('"Si"', '"Xy"'))
     assert len(text.splitlines()) == 2
+
+
+def test_a_workflow_fills_in_what_the_plan_leaves_open(tmp_path: Path) -> None:
+    plan = load_plan(written(tmp_path, "workflow = 'liao2026'\n" + GOOD))
+    for name, defaults in WORKFLOWS["liao2026"].items():
+        section = getattr(plan, name)
+        assert {key: getattr(section, key) for key in defaults} == defaults
+    assert load_plan(written(tmp_path, plan_toml(plan))) == plan
+    assert load_plan(written(tmp_path, GOOD)).workflow == "pyaet"
+    assert load_plan(tmp_path / "plan.toml").adf == Adf()
+
+
+def test_what_the_plan_says_wins_over_its_workflow_key_by_key(tmp_path: Path) -> None:
+    said = "workflow = 'liao2026'\n" + GOOD + "[adf]\ndenoise = 'nlm'\n[tomography]\nmethod = 'fbp'\n"
+    plan = load_plan(written(tmp_path, said))
+    assert (plan.adf.denoise, plan.adf.noise, plan.adf.mask) == ("nlm", "image", "edge_preserving")
+    assert (plan.tomography.method, plan.tomography.step) == ("fbp", None)
+    assert load_plan(written(tmp_path, plan_toml(plan))) == plan
+
+
+def test_the_workflow_of_images_refuses_diffraction_patterns(tmp_path: Path) -> None:
+    text = sentence(tmp_path, "workflow = 'liao2026'\n" + GOOD.replace('"adf"', '"4dstem"'))
+    assert text.endswith(
+        'workflow "liao2026" is the road of dark-field images; expected kind "adf", or workflow "pyaet"'
+    )
 
 
 PTYCHOGRAPHY = """

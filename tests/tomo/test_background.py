@@ -133,6 +133,28 @@ def test_only_uneven_surroundings_are_called_uneven(rng):
     assert is_uneven(rng.poisson(sloped, (6, 128, 128)), masks)
 
 
+@pytest.mark.parametrize("peak", [3.0, 20.0])
+def test_edge_preserving_mask_keeps_the_outline_of_a_notched_particle(peak, rng):
+    particle = (RADIUS < 34) & ~((X > 0) & (np.abs(Y) < 7))
+    wrong = {"gaussian": 0, "edge_preserving": 0}
+    for _ in range(4):
+        image = rng.poisson(1 + peak * particle)
+        for smoothing in wrong:
+            wrong[smoothing] += np.count_nonzero(particle_mask(image, smoothing=smoothing, grow_px=0) ^ particle) / 4
+    assert wrong["edge_preserving"] < 0.5 * wrong["gaussian"]
+    assert wrong["edge_preserving"] < 0.02 * particle.sum()
+
+
+def test_edge_preserving_mask_of_a_noise_free_disk_is_the_disk():
+    mask = particle_mask(1.0 + 4.0 * (RADIUS < 30), smoothing="edge_preserving", grow_px=0)
+    np.testing.assert_array_equal(mask, RADIUS < 30)
+
+
+def test_unknown_smoothing_is_named():
+    with pytest.raises(ValueError, match="smoothing is 'median'; expected 'gaussian' or 'edge_preserving'"):
+        particle_mask(1.0 + (RADIUS < 30), smoothing="median")
+
+
 def test_images_without_particle_or_surroundings_are_refused():
     with pytest.raises(ValueError, match="constant"):
         particle_mask(np.ones((32, 32)))

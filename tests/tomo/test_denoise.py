@@ -44,6 +44,30 @@ def test_bm3d_beats_a_third_of_the_error(truth, rng):
     assert np.sqrt(np.mean((clean - truth) ** 2)) < 0.33 * np.sqrt(np.mean((counts - truth) ** 2))
 
 
+@pytest.mark.parametrize("method", ["wavelet", "nlm", "bm3d"])
+def test_less_strength_leaves_more_noise_and_more_of_the_peaks(truth, method, rng):
+    if method == "bm3d":
+        pytest.importorskip("bm3d")
+    counts = rng.poisson(truth).astype(np.float64)
+    weak, full = (denoise(counts, Noise(1.0), method, strength=strength, threads=1) for strength in (0.5, 1.0))
+    assert np.std(counts - weak) < 0.98 * np.std(counts - full)
+
+
+def test_each_image_may_have_a_noise_of_its_own(truth, rng):
+    images = np.stack([gain * rng.poisson(truth) for gain in (1.0, 4.0)])
+    together = denoise(images, [Noise(1.0), Noise(4.0)], "nlm", threads=1)
+    alone = np.stack([denoise(image, Noise(gain), "nlm") for image, gain in zip(images, (1.0, 4.0), strict=True)])
+    np.testing.assert_array_equal(together, alone)
+    with pytest.raises(ValueError, match="noise has 1 entries; expected one for each of the 2 images"):
+        denoise(images, [Noise(1.0)], "nlm")
+
+
+@pytest.mark.parametrize("strength", [0.0, -1.0, float("nan")])
+def test_strength_is_positive(truth, strength):
+    with pytest.raises(ValueError, match=r"strength is .*; expected a positive number"):
+        denoise(truth, Noise(1.0), "nlm", strength=strength)
+
+
 def test_missing_bm3d_names_the_extra(truth, monkeypatch):
     monkeypatch.setitem(sys.modules, "bm3d", None)
     with pytest.raises(ImportError, match=r"pip install pyaet\[bm3d\]"):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tomo.noise import Noise, estimate_noise, stabilise, unstabilise
+from tomo.noise import Noise, estimate_noise, estimate_noises, noise_left, stabilise, unstabilise
 
 
 def particle(peak: float, *, blob_px: float = 2.2, size: int = 96) -> np.ndarray:
@@ -101,6 +101,53 @@ def test_inverse_gives_back_the_mean(read_noise, electrons, rng):
     mean = unstabilise(np.array([stabilise(z, noise).mean()]), noise)[0]
     standard_error = 2.0 * np.sqrt((electrons + read_noise**2) / z.size)
     assert mean == pytest.approx(10.0 + 2.0 * electrons, abs=5 * standard_error + 1e-3)
+
+
+@pytest.mark.parametrize("read_noise", [0.0, 0.4, 2.0])
+@pytest.mark.parametrize("electrons", [0.3, 0.7, 2.0, 10.0, 100.0])
+def test_inverse_is_unbiased_within_one_percent_of_the_electrons(read_noise, electrons, rng):
+    noise = Noise(1.7, 1.7 * read_noise)
+    z = readings(np.full((1500, 1500), electrons), noise, 1, rng)
+    mean = unstabilise(np.array([stabilise(z, noise).mean()]), noise)[0]
+    assert mean == pytest.approx(1.7 * electrons, rel=0.01)
+
+
+@pytest.mark.parametrize(("electrons", "deviation"), [(0.3, 0.560), (1.0, 0.847), (2.0, 0.962), (50.0, 1.0)])
+def test_noise_left_by_the_transform_is_measured_on_flat_images(electrons, deviation, rng):
+    z = readings(np.full((300, 300), electrons), Noise(2.0), 1, rng)[0]
+    assert noise_left(z, Noise(2.0)) == pytest.approx(deviation, abs=0.01)
+    assert noise_left(z, Noise(2.0)) == pytest.approx(stabilise(z, Noise(2.0)).std(), abs=0.01)
+
+
+def test_gain_and_read_noise_of_each_image_are_found(rng):
+    truth = [Noise(gain, gain * read) for gain in np.linspace(0.4, 3.0, 8) for read in (0.0, 2.0)]
+    images = np.stack([readings(particle(30.0), noise, 1, rng)[0] for noise in truth])
+    found = estimate_noises(images)
+    gain, true_gain, read, true_read = (
+        np.array([getattr(one, name) for one in many]) for name in ("gain", "read_noise") for many in (found, truth)
+    )
+    assert np.abs(gain / true_gain - 1).max() < 0.35
+    assert np.sqrt(np.mean((gain / true_gain - 1) ** 2)) < 0.12
+    noisy = true_read > 0
+    assert np.abs(read[noisy] / true_read[noisy] - 1).max() < 0.3
+    assert (read[~noisy] < 0.5 * gain[~noisy]).mean() > 0.8
+
+
+def test_equal_gains_are_pooled_and_an_odd_image_keeps_its_own(rng):
+    same = readings(particle(10.0), Noise(2.5), 12, rng)
+    gains = np.array([noise.gain for noise in estimate_noises(same)])
+    assert np.ptp(gains) == 0 and gains[0] == pytest.approx(2.5, rel=0.03)
+    same[4] *= 2
+    gains = np.array([noise.gain for noise in estimate_noises(same)])
+    assert gains[4] == pytest.approx(5.0, rel=0.15)
+    assert np.delete(gains, 4) == pytest.approx(2.5, rel=0.15)
+
+
+def test_a_known_gain_holds_for_each_image(rng):
+    images = readings(np.full((96, 96), 5.0), Noise(2.0, 6.0), 4, rng)
+    found = estimate_noises(images, gain=2.0)
+    assert [noise.gain for noise in found] == [2.0] * 4
+    assert [noise.read_noise for noise in found] == pytest.approx([6.0] * 4, rel=0.1)
 
 
 def test_inverse_known_values():
