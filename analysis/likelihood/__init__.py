@@ -12,13 +12,15 @@ the atoms; a traced volume only tells where to start. For counts there is no unb
     nuisance everything else               local    one atom at a time, exactly
     search   atoms added and dropped       result   errors, worth and element of every atom
     limit    the errors before an experiment
+    halves   two fits that share no count
 """
 
 from __future__ import annotations
 
 from analysis.likelihood.fit import Free, fit_counts
+from analysis.likelihood.halves import Halves, fit_halves
 from analysis.likelihood.limit import bound
 from analysis.likelihood.psf import Optics
 from analysis.likelihood.result import Fitted
 
-__all__ = ["Fitted", "Free", "Optics", "bound", "fit_counts"]
+__all__ = ["Fitted", "Free", "Halves", "Optics", "bound", "fit_counts", "fit_halves"]

@@ -70,7 +70,7 @@ def fit_counts(
     Raises ValueError for shapes that do not fit, values that are not finite or negative, no atoms, elements that are not named.
     """
     names = tuple(elements)
-    model = _model(atoms, counts, rotations, pixel_A, ground, optics, threads)
+    model = model_of(atoms, counts, rotations, pixel_A, ground, optics, threads)
     state = _start(model, atoms, names, shifts_px, scales)
     start_px = state.shifts_px
     most = STEPS_FIRST + LAST_ROUNDS * (rounds * STEPS_SEARCH + STEPS_LAST)
@@ -110,7 +110,7 @@ def _optics(model: Model, state: State, free: Free) -> State:
     return fit_widths(model, state) if free.widths else state
 
 
-def _model(
+def model_of(
     atoms: Atoms,
     counts: ArrayLike,
     rotations: ArrayLike,
@@ -119,7 +119,7 @@ def _model(
     optics: Optics | None,
     threads: int | None,
 ) -> Model:
-    """The checked input."""
+    """The checked input of `fit_counts` as a model."""
     electrons, turned = np.asarray(counts, np.float64), np.asarray(rotations, np.float64)
     if not len(atoms):
         raise ValueError("atoms is empty; expected at least one atom to begin with.")

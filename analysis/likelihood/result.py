@@ -29,7 +29,8 @@ class Fitted:
     element_probability: (n, elements), elements in the order given. inflation: factor of the variances that the scatter between
     tilts asked for beyond Poisson noise. amplitudes: electrons of each element; widths_A: blur beyond the probe. scales,
     backgrounds, defocus_A: (tilts,); shifts_px: (tilts, 2) as (x, y). misfit: mean deviance per pixel (tilts,) of each tilt
-    over what Poisson counts give. expected: λ (tilts, y, x). added, dropped: atoms beside those it began with. trail: half the
+    over what Poisson counts give. brightness_z: (n,) how much brighter than its element each atom would be, in standard deviations.
+    expected: λ (tilts, y, x). added, dropped: atoms beside those it began with. trail: half the
     deviance after each step of the fit.
     """
 
@@ -46,6 +47,7 @@ class Fitted:
     backgrounds: Array
     defocus_A: Array
     misfit: Array
+    brightness_z: Array
     expected: Array
     added: int
     dropped: int
@@ -91,12 +93,20 @@ def summed_up(
         shifts_px=state.shifts_px,
         backgrounds=state.backgrounds,
         defocus_A=state.defocus_A,
-        misfit=2 * model.misfits(expected) / _usual_deviance(expected),
+        misfit=deviance_ratios(model, expected),
+        brightness_z=_brightness_z(model, state, expected, tables),
         expected=expected,
         added=added,
         dropped=dropped,
         trail=np.array(trail),
     )
+
+
+def _brightness_z(model: Model, state: State, expected: Array, tables: Array) -> Array:
+    """Score of the brightness of every atom (n,) over its standard deviation, all else held."""
+    score = state.scales @ model.pulls(state, model.counts / expected - 1, tables)[..., 2]
+    hold = state.scales**2 @ model.sharpness(state, 1 / expected, tables)[..., 2, 2]
+    return np.asarray(score / np.sqrt(np.maximum(hold, 1e-300)))
 
 
 def _unnarrowed(state: State, cov: Array) -> State:
@@ -152,6 +162,11 @@ def renamed(model: Model, state: State, min_distance_A: float) -> State:
         return state
     worths = Workshop(model, state, min_distance_A).worths()
     return replace(state, element=element_probability(worths, state).argmax(axis=1))
+
+
+def deviance_ratios(model: Model, expected: Array) -> Array:
+    """Deviance (tilts,) of the counts over what Poisson counts of the expectation (tilts, y, x) have."""
+    return 2 * model.misfits(expected) / _usual_deviance(expected)
 
 
 def _usual_deviance(expected: Array) -> Array:

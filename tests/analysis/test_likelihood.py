@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from analysis import Atoms, compare
-from analysis.likelihood import Free, Optics, fit_counts, local
+from analysis.likelihood import Free, Optics, fit_counts, fit_halves, local
 from analysis.likelihood.model import Model, State
 from analysis.likelihood.nuisance import fit_defocus, fit_light, fit_shifts, fit_widths, shrunk
 from analysis.likelihood.places import fit_places
@@ -325,6 +325,51 @@ def test_bad_arguments_are_named(change: dict, said: str) -> None:
     given = {"atoms": ATOMS, "counts": COUNTS, "rotations": ROTATIONS, "pixel_A": PIXEL_A} | GOOD | change
     with pytest.raises(ValueError, match=said):
         fit_counts(**given)
+
+
+def test_halves_of_sound_counts_agree_as_the_error_bars_say(rng: np.random.Generator) -> None:
+    places = ball(rng)
+    counts = model_of(state_of(places, 60.0), rng).counts
+    atoms = Atoms(places + rng.normal(0, 0.1, places.shape), ("Si",) * len(places))
+    halves = fit_halves(atoms, counts, ROTATIONS, PIXEL_A, optics=OPTICS, threads=2, **GOOD)
+    assert halves.agreement == 1.0 and halves.renamed == 0
+    assert 0.8 < halves.distance_ratio < 1.25
+    assert 0.6 < halves.excess < 1.5
+    assert halves.r_free > halves.r_work
+    assert halves.held_out.mean() == pytest.approx(1.0, abs=0.03)
+
+
+def test_halves_see_a_wrong_tilt_and_an_atom_of_one_half_alone(rng: np.random.Generator) -> None:
+    places = ball(rng)
+    counts = model_of(state_of(places, 60.0), rng).counts
+    fewer = model_of(state_of(places[1:], 60.0), rng).counts
+    counts[::2] = fewer[::2]
+    turned = ROTATIONS.copy()
+    turned[5] = turned[9]
+    halves = fit_halves(Atoms(places, ("Si",) * len(places)), counts, turned, PIXEL_A, optics=OPTICS, threads=2, **GOOD)
+    assert [len(atoms) for atoms in halves.found] == [len(places) - 1, len(places)]
+    assert halves.agreement < 1.0
+    assert int(halves.held_out.argmax()) == 5
+    assert halves.excess > 2.0
+
+
+def test_too_few_tilts_have_no_halves(rng: np.random.Generator) -> None:
+    counts = model_of(state_of(ball(rng)), rng).counts[:5]
+    with pytest.raises(ValueError, match="counts hold 5 tilts; expected at least 6"):
+        fit_halves(Atoms(np.zeros((1, 3)), ("Si",)), counts, ROTATIONS[:5], PIXEL_A, **GOOD)
+
+
+def test_an_atom_of_another_brightness_stands_out(rng: np.random.Generator) -> None:
+    places = ball(rng)
+    state = state_of(places, 60.0)
+    mixed = replace(state, element=np.eye(len(places), dtype=int)[0], amplitudes=np.array([60.0, 90.0]),
+                    widths_A=np.full(2, WIDTH_A))  # fmt: skip
+    found = fit_counts(
+        Atoms(places, ("Si",) * len(places)), model_of(mixed, rng).counts, ROTATIONS, PIXEL_A, optics=OPTICS, rounds=0, threads=2,
+        **GOOD,
+    )  # fmt: skip
+    assert int(found.brightness_z.argmax()) == 0 and found.brightness_z[0] > 5
+    assert np.abs(found.brightness_z[1:]).max() < 5
 
 
 def test_impossible_optics_are_named() -> None:
