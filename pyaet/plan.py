@@ -292,7 +292,8 @@ class Refinement(Section):
 
     method: "likelihood" fits all atoms to the electrons counted, "least_squares" to the aligned projections; "auto" takes the counts
     where there are any (dark-field images that were not denoised). Of the likelihood: search, whether atoms are added and dropped, in
-    at most so many rounds; defocus, widths, shifts, scales, what is fitted beside positions and brightness. iterations: of least squares.
+    at most so many rounds; defocus, widths, shifts, scales, what is fitted beside positions and brightness; quality, whether two halves
+    of the series are fitted apart as well, to tell whether they agree. iterations: of least squares.
     """
 
     enabled: bool = True
@@ -303,6 +304,7 @@ class Refinement(Section):
     widths: bool = True
     shifts: bool = True
     scales: bool = True
+    quality: bool = True
     iterations: Count = 60
 
 

@@ -14,16 +14,15 @@ from pyaet.artifacts import reading_h5
 from pyaet.io.errors import InputError, told_of
 from pyaet.io.structures import read_structure, write_extxyz
 from pyaet.plan import Input, Refinement, Specimen
+from pyaet.stages import doubts
 from pyaet.stages.context import Context
 from pyaet.stages.projections import Projections, read_projections
 
 if TYPE_CHECKING:
-    from analysis.likelihood import Fitted
+    from analysis.likelihood import Halves
 
 COLLAPSED = 0.8
 """Two refined atoms nearer than this share of the minimum distance are one; a real pair may scatter a little below it."""
-UNEXPLAINED, STRAY = 1.1, 1.05
-"""Mean deviance per pixel over that of Poisson counts, of the whole series and of one tilt beyond the others', which is doubted."""
 
 
 @dataclass(frozen=True)
@@ -96,15 +95,14 @@ def _likelihood(
 ) -> dict[str, Any]:
     import tomo
     from analysis.atoms import atomic_number
-    from analysis.likelihood import Free, fit_counts
+    from analysis.likelihood import Free, fit_counts, fit_halves
+    from analysis.likelihood.halves import FEWEST_TILTS
+    from analysis.likelihood.search import APART
 
     shape = counts.electrons.shape
+    asked = (read_structure(atoms_path), counts.electrons, tomo.rotation(aligned.angles_deg), aligned.pixel_A)
     with told_of(atoms_path), context.console.task("refinement", "deviance") as progress:
-        found = fit_counts(
-            read_structure(atoms_path),
-            counts.electrons,
-            tomo.rotation(aligned.angles_deg),
-            aligned.pixel_A,
+        options: dict[str, Any] = dict(
             elements=sorted(specimen.elements, key=atomic_number),
             min_distance_A=specimen.min_distance_A,
             optics=_optics(source),
@@ -114,17 +112,16 @@ def _likelihood(
             free=Free(settings.defocus, settings.widths, settings.shifts, settings.scales),
             rounds=settings.rounds if settings.search else 0,
             threads=context.workers,
-            progress=progress,
         )
+        found = fit_counts(*asked, **options, progress=progress)
     upper = np.triu_indices(3)
     columns = {
         "likelihood_gain": found.worth,
         "sigma_xyz_A": found.sigma_axes_A,
         "covariance_A2": found.covariance_A2[:, upper[0], upper[1]],
     }
-    write_extxyz(target, found.atoms, columns, made_by=context.key)
     worst = int(found.misfit.argmax())
-    return {
+    told: dict[str, Any] = {
         "enabled": True,
         "method": "likelihood",
         "added": found.added,
@@ -139,7 +136,34 @@ def _likelihood(
         "deviance": float(found.misfit.mean()),
         "worst_tilt_deg": float(aligned.angles_deg[worst, 1]),
         "worst_tilt_deviance": float(found.misfit[worst]),
-        "warnings": _doubts(found, aligned.angles_deg),
+        "warnings": [
+            *doubts.of_fit(found, aligned.angles_deg),
+            *doubts.of_distances(found.atoms, specimen.min_distance_A, APART * specimen.min_distance_A),
+        ],
+    }
+    if settings.quality and shape[0] >= FEWEST_TILTS:
+        with context.console.task("two halves", "deviance") as progress:
+            try:
+                halves = fit_halves(*asked, **options, progress=progress)
+            except ValueError as error:
+                told["warnings"].append(f"half of the series does not show the atoms: {error}")
+            else:
+                told |= _agreement(halves)
+                told["warnings"] += doubts.of_halves(halves, aligned.angles_deg)
+    write_extxyz(target, found.atoms, columns, made_by=context.key)
+    return told
+
+
+def _agreement(halves: Halves) -> dict[str, Any]:
+    return {
+        "halves_atoms": [len(atoms) for atoms in halves.found],
+        "halves_agreement": halves.agreement,
+        "halves_distance_over_stated": halves.distance_ratio,
+        "halves_renamed": halves.renamed,
+        "held_out_deviance": float(halves.held_out.mean()),
+        "held_out_excess": halves.excess,
+        "r_work": halves.r_work,
+        "r_free": halves.r_free,
     }
 
 
@@ -150,22 +174,6 @@ def _optics(source: Input | None) -> Any:
     if source is None or source.energy_eV is None or source.semiangle_mrad is None:
         return None
     return Optics(source.energy_eV, source.semiangle_mrad, source.c30_A or 0.0)
-
-
-def _doubts(found: Fitted, angles_deg: np.ndarray) -> list[str]:
-    said = []
-    if found.misfit.mean() > UNEXPLAINED:
-        said.append(
-            f"the atoms do not explain the counts: {found.misfit.mean():.3g} times the deviance that electrons scatter by; wrong elements, "
-            "angles, a minimum distance too large, or images that are not what they are said to be"
-        )
-    stray = np.flatnonzero(found.misfit > np.median(found.misfit) * STRAY)
-    if stray.size:
-        named = ", ".join(f"{k} ({angles_deg[k, 1]:+.4g}°)" for k in stray[:8])
-        said.append(
-            f"{stray.size} tilts are explained worse than the others, number {named}: look at them, or leave them out"
-        )
-    return said
 
 
 def _least_squares(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -16,7 +17,7 @@ from pyaet.io.errors import InputError
 from pyaet.io.structures import read_structure, write_extxyz
 from pyaet.io.xyz import read_xyz
 from pyaet.plan import Adf, Alignment, Plan, Refinement, Simulation, Specimen, load_plan
-from pyaet.stages import adf, alignment, limit
+from pyaet.stages import adf, alignment, doubts, limit
 from pyaet.stages.context import Context
 from pyaet.stages.refinement import read_counts, refine
 
@@ -95,6 +96,35 @@ def test_mislabelled_tilts_are_doubted(made: Path) -> None:
         file["angles_deg"][::2] = file["angles_deg"][::2][::-1]
     told = refined(made, Refinement())
     assert any("do not explain the counts" in sentence for sentence in told["warnings"])
+
+
+def test_halves_of_the_series_agree_or_are_doubted(made: Path) -> None:
+    told = refined(made, Refinement())
+    assert told["halves_atoms"] == [9, 9] and told["halves_agreement"] == 1.0
+    assert 0.3 < told["halves_distance_over_stated"] < 2.0
+    assert told["r_free"] > told["r_work"] > 0
+    assert "r_free" not in refined(made, Refinement(quality=False))
+
+
+def test_an_element_that_is_not_there_is_doubted() -> None:
+    atoms = Atoms(np.arange(12.0).reshape(4, 3), ("Si", "Si", "Ge", "Ge"))
+    found = SimpleNamespace(
+        atoms=atoms, misfit=np.ones(5), brightness_z=np.array([1, -1, 3.0, -3.0]), amplitudes={"Si": 10.0, "Ge": 11.0}
+    )  # fmt: skip
+    scatter, ratio = doubts.of_fit(found, np.zeros((5, 3)))
+    assert "brightness of the Ge atoms scatters 3.0 times" in scatter
+    assert "Ge atoms are 1.10 times as bright as Si atoms" in ratio
+    found.amplitudes["Ge"], found.brightness_z = 41.0, np.ones(4)
+    assert doubts.of_fit(found, np.zeros((5, 3))) == []
+
+
+def test_distances_that_no_bond_has_are_doubted() -> None:
+    line = np.array([[0, 0, 0], [2.35, 0, 0], [4.7, 0, 0], [7.05, 0, 0]])
+    assert doubts.of_distances(Atoms(line, ("Si",) * 4), 1.9, 1.52) == []
+    (radii,) = doubts.of_distances(Atoms(line, ("Pt",) * 4), 1.9, 1.52)
+    assert "2.35 Å apart, 0.86 times the sum of the covalent radii" in radii
+    (crowded,) = doubts.of_distances(Atoms(line, ("Si",) * 4), 2.9, 2.32)
+    assert "100% of the atoms are as near to another as specimen.min_distance_A = 2.9 allows" in crowded
 
 
 def test_one_bad_tilt_is_named(made: Path) -> None:

@@ -1,0 +1,119 @@
+"""What speaks against a refined model, in plain words: its counts, its two halves, its brightness, its distances."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from analysis.atoms import Atoms
+
+if TYPE_CHECKING:
+    from analysis.likelihood import Fitted, Halves
+
+UNEXPLAINED, STRAY = 1.1, 1.05
+"""Mean deviance per pixel over that of Poisson counts, of the whole series and of one tilt beyond the others', which is doubted."""
+DISAGREE, TWICE = 0.9, 2.0
+"""Share of atoms that both halves find, and factor on what noise explains, from which on they are doubted."""
+UNEVEN = 2.0
+"""Rms of the brightness of atoms about that of their element, in standard deviations."""
+BRIGHTER = (0.8, 2.5)
+"""Powers of the ratio of atomic numbers between which the ratio of brightness lies."""
+BOND = (0.87, 1.3)
+"""Nearest neighbours over the sum of their covalent radii, the median of a particle."""
+WALL, CROWDED = 1.04, 0.1
+"""Share of the atoms whose nearest neighbour is as near as the minimum distance allows, within 4 %."""
+
+
+def of_fit(found: Fitted, angles_deg: np.ndarray) -> list[str]:
+    """Of counts that the atoms do not explain, tilts that stray, and elements that their brightness belies."""
+    said = []
+    if found.misfit.mean() > UNEXPLAINED:
+        said.append(
+            f"the atoms do not explain the counts: {found.misfit.mean():.3g} times the deviance that electrons scatter by; wrong elements, "
+            "angles, a minimum distance too large, or images that are not what they are said to be"
+        )
+    stray = np.flatnonzero(found.misfit > np.median(found.misfit) * STRAY)
+    if stray.size:
+        named = ", ".join(f"{k} ({angles_deg[k, 1]:+.4g}°)" for k in stray[:8])
+        said.append(
+            f"{stray.size} tilts are explained worse than the others, number {named}: look at them, or leave them out"
+        )
+    return said + _of_brightness(found)
+
+
+def _of_brightness(found: Fitted) -> list[str]:
+    from analysis.atoms import atomic_number
+
+    said = []
+    names = np.array(found.atoms.symbols)
+    for symbol in found.amplitudes:
+        off = found.brightness_z[names == symbol]
+        rms = float(np.sqrt((off**2).mean())) if off.size else 0.0
+        if rms > UNEVEN:
+            said.append(
+                f"the brightness of the {symbol} atoms scatters {rms:.1f} times as much as counting explains: another element may be "
+                "missing from specimen.elements, or tilts are wrong"
+            )
+    present = [symbol for symbol in found.amplitudes if (names == symbol).any()]
+    for light, heavy in pairwise(present):
+        charges = atomic_number(heavy) / atomic_number(light)
+        ratio = found.amplitudes[heavy] / found.amplitudes[light]
+        low, high = (charges**power for power in BRIGHTER)
+        if not low <= ratio <= high:
+            said.append(
+                f"{heavy} atoms are {ratio:.2f} times as bright as {light} atoms, where {low:.2f} to {high:.2f} times is expected: "
+                "one of the elements is wrong or not in the particle"
+            )
+    return said
+
+
+def of_halves(halves: Halves, angles_deg: np.ndarray) -> list[str]:
+    """Of two halves of the series that find different atoms, or do not predict each other."""
+    said = []
+    if halves.agreement < DISAGREE:
+        said.append(
+            f"two halves of the series share only {halves.agreement:.0%} of their atoms: the dose is too low for half the tilts, or "
+            "tilts contradict each other (wrong angles, damage, drift)"
+        )
+    if halves.distance_ratio > TWICE:
+        said.append(
+            f"the atoms of two halves of the series lie {halves.distance_ratio:.1f} times as far apart as their error bars state: "
+            "tilts contradict each other, and the error bars are too small"
+        )
+    if halves.excess > TWICE:
+        said.append(
+            f"atoms of one half of the series predict the other half {halves.excess:.1f} times worse than noise explains: atoms are "
+            "missing or false, or tilts contradict each other"
+        )
+    stray = np.flatnonzero(halves.held_out > np.median(halves.held_out) * STRAY)
+    if stray.size:
+        named = ", ".join(f"{k} ({angles_deg[k, 1]:+.4g}°)" for k in stray[:8])
+        said.append(f"{stray.size} tilts are not predicted by the other half of the series, number {named}")
+    return said
+
+
+def of_distances(atoms: Atoms, min_distance_A: float, wall_A: float) -> list[str]:
+    """Of nearest neighbours that no bond of these elements has, or that crowd at the least distance allowed, `wall_A`."""
+    from ase.data import atomic_numbers, covalent_radii
+    from scipy.spatial import cKDTree
+
+    if len(atoms) < 2:
+        return []
+    distance, index = (column[:, 1] for column in cKDTree(atoms.positions_A).query(atoms.positions_A, 2))
+    radius = np.array([covalent_radii[atomic_numbers[symbol]] for symbol in atoms.symbols])
+    ratio = float(np.median(distance / (radius + radius[index])))
+    said = []
+    if not BOND[0] <= ratio <= BOND[1]:
+        said.append(
+            f"nearest neighbours are {np.median(distance):.2f} Å apart, {ratio:.2f} times the sum of the covalent radii: "
+            "wrong elements, a wrong pixel size, or atoms missing"
+        )
+    crowded = float((distance < WALL * wall_A).mean())
+    if crowded > CROWDED:
+        said.append(
+            f"{crowded:.0%} of the atoms are as near to another as specimen.min_distance_A = {min_distance_A:g} allows: it is too large, "
+            "or atoms are false"
+        )
+    return said
