@@ -23,7 +23,7 @@ BRIGHTER = (0.8, 2.5)
 BOND = (0.87, 1.3)
 """Nearest neighbours over the sum of their covalent radii, the median of a particle."""
 WALL, CROWDED = 1.04, 0.1
-"""Share of the atoms whose nearest neighbour is as near as the minimum distance allows, within 4 %."""
+"""Up to this many times the least distance allowed two atoms touch; of the atoms, the share that may."""
 
 
 def of_fit(found: Fitted, angles_deg: np.ndarray) -> list[str]:
@@ -34,13 +34,18 @@ def of_fit(found: Fitted, angles_deg: np.ndarray) -> list[str]:
             f"the atoms do not explain the counts: {found.misfit.mean():.3g} times the deviance that electrons scatter by; wrong elements, "
             "angles, a minimum distance too large, or images that are not what they are said to be"
         )
-    stray = np.flatnonzero(found.misfit > np.median(found.misfit) * STRAY)
-    if stray.size:
-        named = ", ".join(f"{k} ({angles_deg[k, 1]:+.4g}°)" for k in stray[:8])
+    count, named = _strays(found.misfit, angles_deg)
+    if count:
         said.append(
-            f"{stray.size} tilts are explained worse than the others, number {named}: look at them, or leave them out"
+            f"{count} tilts are explained worse than the others, number {named}: look at them, or leave them out"
         )
     return said + _of_brightness(found)
+
+
+def _strays(deviance: np.ndarray, angles_deg: np.ndarray) -> tuple[int, str]:
+    """How many tilts stand out by their deviance (n,), and the first eight by number and angle."""
+    stray = np.flatnonzero(deviance > np.median(deviance) * STRAY)
+    return len(stray), ", ".join(f"{k} ({angles_deg[k, 1]:+.4g}°)" for k in stray[:8])
 
 
 def _of_brightness(found: Fitted) -> list[str]:
@@ -87,10 +92,9 @@ def of_halves(halves: Halves, angles_deg: np.ndarray) -> list[str]:
             f"atoms of one half of the series predict the other half {halves.excess:.1f} times worse than noise explains: atoms are "
             "missing or false, or tilts contradict each other"
         )
-    stray = np.flatnonzero(halves.held_out > np.median(halves.held_out) * STRAY)
-    if stray.size:
-        named = ", ".join(f"{k} ({angles_deg[k, 1]:+.4g}°)" for k in stray[:8])
-        said.append(f"{stray.size} tilts are not predicted by the other half of the series, number {named}")
+    count, named = _strays(halves.held_out, angles_deg)
+    if count:
+        said.append(f"{count} tilts are not predicted by the other half of the series, number {named}")
     return said
 
 
