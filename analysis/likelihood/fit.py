@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from analysis.atoms import Atoms
 from analysis.likelihood.model import Model, State
-from analysis.likelihood.nuisance import first_width, fit_defocus, fit_light, fit_shifts, fit_widths
+from analysis.likelihood.nuisance import first_width, fit_defocus, fit_light, fit_shifts, fit_widths, unnarrowed
 from analysis.likelihood.places import fit_places
 from analysis.likelihood.psf import Optics, Spread
 from analysis.likelihood.result import Fitted, renamed, summed_up
@@ -62,7 +62,7 @@ def fit_counts(
 ) -> Fitted:
     """Fit atoms to electrons counted (n, y, x), rotations (n, 3, 3); a point r is seen at R r.
 
-    atoms: where to begin. elements: those that occur, lightest first. min_distance_A: no two atoms are nearer than 0.8 of it.
+    atoms: where to begin. elements: those that occur, lightest first. min_distance_A: no two atoms are much nearer.
     optics: of the probe; without, an atom's image is a Gaussian whose width is fitted. ground: background in electrons, a number
     or (n, y, x); a factor for each tilt is fitted. shifts_px: (n, 2) as (x, y), where each tilt sees the origin; scales: (n,),
     how bright it is. rounds: most rounds of the search for atoms to add and drop, before the optics are fitted and after; 0 for none.
@@ -84,7 +84,7 @@ def fit_counts(
     if optics is None and free.widths:
         model, state = first_width(model, state)
     state = renamed(model, fit_light(model, state), min_distance_A)
-    state, _ = fit_places(model, state, STEPS_FIRST, told)
+    state, _ = fit_places(model, state, STEPS_FIRST, min_distance_A, told)
     added, dropped = 0, 0
     for _ in range(LAST_ROUNDS):
         for _ in range(rounds):
@@ -95,19 +95,19 @@ def fit_counts(
                 )
             added, dropped = added + change.added, dropped + change.dropped
             state = renamed(model, fit_light(model, state), min_distance_A)
-            state, _ = fit_places(model, state, STEPS_SEARCH, told)
+            state, _ = fit_places(model, state, STEPS_SEARCH, min_distance_A, told)
             log.info("search: %d added, %d dropped, log-likelihood + %.0f", change.added, change.dropped, change.gain)
             if change.added + change.dropped <= FEW_CHANGES * len(state.element):
                 break
         state = fit_light(model, _optics(model, state, free), scales=free.scales)
         state = fit_shifts(model, state, start_px) if free.shifts else state
-        state, _ = fit_places(model, renamed(model, state, min_distance_A), STEPS_LAST, told)
+        state, _ = fit_places(model, renamed(model, state, min_distance_A), STEPS_LAST, min_distance_A, told)
     return summed_up(model, state, names, min_distance_A, added, dropped, trail)
 
 
 def _optics(model: Model, state: State, free: Free) -> State:
     state = fit_defocus(model, state) if free.defocus else state
-    return fit_widths(model, state) if free.widths else state
+    return unnarrowed(model, fit_widths(model, state)) if free.widths else state
 
 
 def model_of(

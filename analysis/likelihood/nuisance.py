@@ -12,14 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.likelihood.model import Model, State
+from analysis.likelihood.places import information
 from analysis.likelihood.psf import Spread
+from analysis.uncertainty import covariance
 
 Array = NDArray[np.float64]
 
 NEWTON_STEPS, HALVINGS = 8, 6
 SETTLED = 1e-3
 """Of the misfit: a step that gains less is the last."""
-MOST_DEFOCUS_A, DEFOCUS_SCAN_A = 120.0, 4.0
+MOST_DEFOCUS_A, DEFOCUS_SCAN_A = 120.0, 8.0
 DEFOCUS_PROBE, DEFOCUS_PROBE_A2 = 0.3, 100.0
 """Steps of the parabola, in units of the squared defocus and at least in Å²."""
 SHIFT_PROBE_PX = 0.05
@@ -108,15 +110,17 @@ def _longest(model: Model, images: list[Array], state: State, change: Array, bef
 
 
 def fit_defocus(model: Model, state: State) -> State:
-    """Defocus of every tilt, up to its sign: scanned, then bettered in place.
+    """Defocus of every tilt, up to its sign: scanned, where it is not known roughly yet, then bettered in place.
 
     What widens a spread is the square of the defocus; it is measured by a parabola through three misfits, and shrunk.
     """
     if model.spread.optics is None:
         return state
-    grid = np.arange(DEFOCUS_SCAN_A / 2, MOST_DEFOCUS_A, DEFOCUS_SCAN_A)
-    misfits = np.stack([_misfits_at(model, state, np.full(len(model.counts), q)) for q in grid])
-    square = grid[misfits.argmin(axis=0)] ** 2
+    square = state.defocus_A**2
+    if np.ptp(square) == 0:
+        grid = np.arange(DEFOCUS_SCAN_A / 2, MOST_DEFOCUS_A, DEFOCUS_SCAN_A)
+        misfits = np.stack([_misfits_at(model, state, np.full(len(model.counts), q)) for q in grid])
+        square = grid[misfits.argmin(axis=0)] ** 2
     step = np.maximum(DEFOCUS_PROBE * square, DEFOCUS_PROBE_A2)
     low, middle, high = (_misfits_at(model, state, np.sqrt(np.maximum(square + d, 0))) for d in (-step, 0 * step, step))
     # A step down to below zero was cut short there.
@@ -150,6 +154,18 @@ def fit_widths(model: Model, state: State) -> State:
             if abs(move) < WIDTH_RESTS:
                 break
     return state
+
+
+def unnarrowed(model: Model, state: State) -> State:
+    """The state with widths as they would be at the true positions: where fitted positions follow the noise, images seem narrower
+    by the variance of the positions."""
+    tables = model.tables(state)
+    variance = np.einsum("aii->a", covariance(information(model, state, model.expected(state, tables), tables)[:, :3, :3])) / 3
+    wider = state.widths_A**2
+    for e in range(len(wider)):
+        known = variance[(state.element == e) & np.isfinite(variance)]
+        wider[e] += known.mean() if known.size else 0.0
+    return replace(state, widths_A=np.minimum(np.sqrt(wider), WIDEST_A))
 
 
 def first_width(model: Model, state: State) -> tuple[Model, State]:

@@ -66,9 +66,7 @@ def summed_up(
     """The result of a fit that ended at the state."""
     tables = model.tables(state)
     expected = model.expected(state, tables)
-    cov, _ = position_covariance(model, state, expected, tables)
-    wider = _unnarrowed(state, cov)
-    cov, factor = _inflated(model, wider, expected, model.tables(wider))
+    cov, factor = _inflated(model, state, expected, tables)
     axes = np.sqrt(np.einsum("aii->ai", cov))
     worths = Workshop(model, state, min_distance_A).worths()
     probability = element_probability(worths, state)
@@ -88,7 +86,7 @@ def summed_up(
         element_probability=probability,
         inflation=factor,
         amplitudes=dict(zip(elements, map(float, state.amplitudes), strict=True)),
-        widths_A=dict(zip(elements, map(float, wider.widths_A), strict=True)),
+        widths_A=dict(zip(elements, map(float, state.widths_A), strict=True)),
         scales=state.scales,
         shifts_px=state.shifts_px,
         backgrounds=state.backgrounds,
@@ -107,15 +105,6 @@ def _brightness_z(model: Model, state: State, expected: Array, tables: Array) ->
     score = state.scales @ model.pulls(state, model.counts / expected - 1, tables)[..., 2]
     hold = state.scales**2 @ model.sharpness(state, 1 / expected, tables)[..., 2, 2]
     return np.asarray(score / np.sqrt(np.maximum(hold, 1e-300)))
-
-
-def _unnarrowed(state: State, cov: Array) -> State:
-    """The state with widths as they would be at the true positions: where fitted positions follow the noise, images seem narrower
-    by the variance of the positions."""
-    variance = np.einsum("aii->a", cov) / 3
-    of_element = [variance[state.element == e] for e in range(len(state.widths_A))]
-    added = np.array([np.nanmean(one) if one.size else 0.0 for one in of_element])
-    return replace(state, widths_A=np.sqrt(state.widths_A**2 + np.nan_to_num(added)))
 
 
 def position_covariance(model: Model, state: State, expected: Array, tables: Array) -> tuple[Array, Array]:

@@ -201,7 +201,7 @@ def test_no_step_raises_the_misfit(rng: np.random.Generator) -> None:
     model = model_of(true, rng)
     state = replace(true, positions_A=true.positions_A + rng.normal(0, 0.2, true.positions_A.shape))
     trail: list[float] = [model.misfit(model.expected(state))]
-    better, misfit = fit_places(model, state, 30, trail.append)
+    better, misfit = fit_places(model, state, 30, told=trail.append)
     assert (np.diff(trail) <= 1e-9 * trail[0]).all()
     assert misfit == pytest.approx(model.misfit(model.expected(better)))
     assert misfit < trail[0]
