@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from analysis.atoms import Atoms
 from analysis.likelihood.model import Model, State
+from analysis.likelihood.naming import renamed_by_brightness
 from analysis.likelihood.nuisance import first_width, fit_defocus, fit_light, fit_shifts, fit_widths, unnarrowed
 from analysis.likelihood.places import fit_places
 from analysis.likelihood.psf import Optics, Spread
@@ -83,8 +84,8 @@ def fit_counts(
 
     if optics is None and free.widths:
         model, state = first_width(model, state)
-    state = renamed(model, fit_light(model, state), min_distance_A)
-    state, _ = fit_places(model, state, STEPS_FIRST, min_distance_A, told)
+    state = fit_light(model, renamed_by_brightness(model, state, names))
+    state, _ = fit_places(model, renamed(model, state, min_distance_A), STEPS_FIRST, min_distance_A, told)
     added, dropped = 0, 0
     for _ in range(LAST_ROUNDS):
         for _ in range(rounds):

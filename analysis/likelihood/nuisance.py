@@ -160,7 +160,9 @@ def unnarrowed(model: Model, state: State) -> State:
     """The state with widths as they would be at the true positions: where fitted positions follow the noise, images seem narrower
     by the variance of the positions."""
     tables = model.tables(state)
-    variance = np.einsum("aii->a", covariance(information(model, state, model.expected(state, tables), tables)[:, :3, :3])) / 3
+    variance = (
+        np.einsum("aii->a", covariance(information(model, state, model.expected(state, tables), tables)[:, :3, :3])) / 3
+    )
     wider = state.widths_A**2
     for e in range(len(wider)):
         known = variance[(state.element == e) & np.isfinite(variance)]

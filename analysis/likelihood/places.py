@@ -89,7 +89,13 @@ def fit_places(
         jac=True,
         method="L-BFGS-B",
         callback=tell,
-        options={"maxiter": iterations, "maxcor": 12, "ftol": SETTLED * state.positions_A.size / max(before, 1.0), "gtol": 1e-3, "maxls": 20},
+        options={
+            "maxiter": iterations,
+            "maxcor": 12,
+            "ftol": SETTLED * state.positions_A.size / max(before, 1.0),
+            "gtol": 1e-3,
+            "maxls": 20,
+        },
     )
     better = moved(found.x) if found.fun < before else state
     return better, min(float(found.fun), before) - wall(better.positions_A)[0]

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 
 from analysis import Atoms, compare
 from analysis.likelihood import Free, Optics, fit_counts, fit_halves, local
 from analysis.likelihood.model import Model, State
-from analysis.likelihood.nuisance import fit_defocus, fit_light, fit_shifts, fit_widths, shrunk
-from analysis.likelihood.places import fit_places
+from analysis.likelihood.naming import best_line, brightness, renamed_by_brightness
+from analysis.likelihood.nuisance import fit_defocus, fit_light, fit_shifts, fit_widths, shrunk, unnarrowed
+from analysis.likelihood.places import Wall, fit_places
 from analysis.likelihood.psf import STEPS_PER_PX2, Spread
 from analysis.likelihood.result import _deviance_of
 from analysis.likelihood.search import Workshop, searched
@@ -207,6 +209,41 @@ def test_no_step_raises_the_misfit(rng: np.random.Generator) -> None:
     assert misfit < trail[0]
 
 
+def test_the_wall_costs_what_it_says_and_its_slope_is_its_own() -> None:
+    places = np.array([[0.0, 0, 0], [0, 0, 1.9], [0, 2.5, 0]])
+    wall = Wall.among(places, 2.0)
+    assert wall(places)[0] == pytest.approx(0.5)
+    cost, slope = wall(places * 0.7)
+    step = 1e-6
+    for a, axis in np.ndindex(3, 3):
+        moved = places * 0.7
+        moved[a, axis] += step
+        assert (wall(moved)[0] - cost) / step == pytest.approx(slope[a, axis], abs=1e-3)
+    assert Wall.among(places, 1.8)(places)[0] == 0.0
+
+
+def test_atoms_that_noise_draws_together_are_held_apart(rng: np.random.Generator) -> None:
+    true = state_of(ball(rng), 4.0)
+    model = model_of(true, rng)
+    near = {}
+    for apart in (0.0, APART_A):
+        settled, _ = fit_places(model, true, 60, apart)
+        near[apart] = np.sort(cKDTree(settled.positions_A).query(settled.positions_A, 2)[0][:, 1])[0]
+    assert near[0.0] < 0.85 * APART_A
+    assert near[APART_A] > 0.9 * APART_A
+
+
+def test_widths_are_those_of_atoms_at_their_true_places(rng: np.random.Generator) -> None:
+    true = state_of(ball(rng, 7.0), 15.0)
+    model = model_of(true, rng)
+    settled, _ = fit_places(model, true, 40)
+    narrow = fit_widths(model, settled).widths_A[0]
+    wide = unnarrowed(model, fit_widths(model, settled)).widths_A[0]
+    there = fit_widths(model, true).widths_A[0]
+    assert narrow < there - 0.01
+    assert wide == pytest.approx(there, abs=0.003)
+
+
 def test_missing_atoms_are_put_back_and_false_ones_dropped(rng: np.random.Generator) -> None:
     true = state_of(ball(rng, 6.0))
     model = model_of(true, rng)
@@ -255,6 +292,58 @@ def test_the_deviance_of_counts_is_known() -> None:
     k = np.random.default_rng(0).poisson(mean[:, None], (3, 200_000))
     term = np.where(k > 0, k * np.log(np.maximum(k, 1) / mean[:, None]), 0.0)
     np.testing.assert_allclose(_deviance_of(mean), 2 * (mean[:, None] - k + term).mean(axis=1), rtol=0.02)
+
+
+CHARGE = np.log([14.0, 32.0, 50.0])
+
+
+def levels(
+    rng: np.random.Generator, present: list[int], power: float, scatter: float = 0.12
+) -> tuple[np.ndarray, np.ndarray]:
+    """Logarithms of brightness (n,) of 300 atoms of each element present, and which it is."""
+    element = np.repeat(present, 300)
+    return 0.7 + power * CHARGE[element] + rng.normal(0, scatter, len(element)), element
+
+
+@pytest.mark.parametrize("present", [[1, 2], [0, 2], [0, 1], [0, 1, 2]])
+@pytest.mark.parametrize("power", [1.5, 1.7])
+def test_the_elements_that_were_traced_are_told_by_their_ratio(
+    rng: np.random.Generator, present: list[int], power: float
+) -> None:
+    level, _ = levels(rng, present, power)
+    line = best_line(level, CHARGE, np.zeros(len(level), int))
+    assert np.flatnonzero(line.share).tolist() == present
+    assert line.power == pytest.approx(power, abs=0.05)
+    assert line.offset == pytest.approx(0.7, abs=0.2)
+
+
+def test_one_brightness_is_that_of_the_heaviest(rng: np.random.Generator) -> None:
+    level, _ = levels(rng, [0], 1.7)
+    line = best_line(level, CHARGE, np.zeros(len(level), int))
+    assert np.flatnonzero(line.share).tolist() == [2]
+
+
+def test_the_brightness_of_every_atom_is_measured_on_its_own(rng: np.random.Generator) -> None:
+    places = ball(rng)
+    kind = rng.integers(0, 2, len(places))
+    true = replace(state_of(places), element=kind, amplitudes=np.array([30.0, 80.0]), widths_A=np.full(2, 0.37))
+    model = model_of(true, None)
+    alike = replace(true, amplitudes=np.array([50.0, 50.0]))
+    np.testing.assert_allclose(brightness(model, alike), true.amplitudes[kind], rtol=0.02)
+
+
+def test_heavy_atoms_are_not_named_as_the_light_ones_that_are_missing(rng: np.random.Generator) -> None:
+    places = ball(rng, 7.0)
+    kind = rng.integers(0, 3, len(places))
+    electrons = 20.0 * (np.exp(CHARGE) / 14) ** 1.7
+    true = replace(state_of(places), element=kind, amplitudes=electrons, widths_A=np.full(3, 0.37))
+    model = model_of(true, rng)
+    traced = true.select(kind > 0)
+    # As tracing names them: dim and bright halves of the brighter atoms as the lighter two elements.
+    start = replace(traced, element=traced.element - 1, amplitudes=np.array([60.0, 150.0, 300.0]))
+    named = renamed_by_brightness(model, start, ("Si", "Ge", "Sn"))
+    assert (named.element == traced.element).all()
+    np.testing.assert_allclose(named.amplitudes, electrons, rtol=0.25)
 
 
 @pytest.fixture(scope="module")
