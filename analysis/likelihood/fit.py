@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -62,6 +63,8 @@ def fit_counts(
     progress: Progress | None = None,
 ) -> Fitted:
     """Fit atoms to electrons counted (n, y, x), rotations (n, 3, 3); a point r is seen at R r.
+
+    The array of the counts decides the device, numpy or cupy: images are made and compared there, atoms are searched for on the CPU.
 
     atoms: where to begin. elements: those that occur, lightest first. min_distance_A: no two atoms are much nearer.
     optics: of the probe; without, an atom's image is a Gaussian whose width is fitted. ground: background in electrons, a number
@@ -121,14 +124,15 @@ def model_of(
     threads: int | None,
 ) -> Model:
     """The checked input of `fit_counts` as a model."""
-    electrons, turned = np.asarray(counts, np.float64), np.asarray(rotations, np.float64)
+    xp = library(counts)
+    electrons, turned = xp.asarray(counts, np.float64), np.asarray(rotations, np.float64)
     if not len(atoms):
         raise ValueError("atoms is empty; expected at least one atom to begin with.")
     if electrons.ndim != 3 or 0 in electrons.shape or turned.shape != (len(electrons), 3, 3):
         raise ValueError(
             f"counts have shape {electrons.shape} and rotations {turned.shape}; expected (n, y, x) and (n, 3, 3)."
         )
-    if not np.isfinite(electrons).all():
+    if not xp.isfinite(electrons).all():
         raise ValueError("counts hold values that are not finite; mend those pixels first.")
     if electrons.min() < 0:
         raise ValueError(
@@ -136,15 +140,20 @@ def model_of(
         )
     if not (np.isfinite(pixel_A) and pixel_A > 0):
         raise ValueError(f"pixel_A is {pixel_A}; expected the edge of a pixel in Å, a positive number.")
-    level: Array | float = np.asarray(ground, np.float64) if np.ndim(ground) else float(np.asarray(ground))
+    level: Any = xp.asarray(ground, np.float64) if np.ndim(ground) else float(np.asarray(ground))
     if np.ndim(level) and np.shape(level) != electrons.shape:
         raise ValueError(f"ground has shape {np.shape(level)}; expected a number or {electrons.shape}.")
-    if not np.isfinite(level).all() or np.min(level) < 0 or not np.max(level) > 0:
+    if not xp.isfinite(level).all() or xp.min(level) < 0 or not xp.max(level) > 0:
         raise ValueError(
             "ground is not finite, negative or all zero; expected electrons, the level beside the particle."
         )
     spread = Spread.of(optics, float(pixel_A), WIDEST_A)
     return Model(electrons, turned, float(pixel_A), spread, level, available_threads() if threads is None else threads)
+
+
+def library(counts: ArrayLike) -> Any:
+    """numpy, or the library whose array the counts are."""
+    return counts.__array_namespace__() if hasattr(counts, "__array_namespace__") else np
 
 
 def _start(

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from analysis.atoms import Atoms
 from analysis.compare import compare
-from analysis.likelihood.fit import Free, Progress, fit_counts, model_of
+from analysis.likelihood.fit import Free, Progress, fit_counts, library, model_of
 from analysis.likelihood.model import State
 from analysis.likelihood.psf import Optics
 from analysis.likelihood.result import Fitted, deviance_ratios
@@ -83,7 +83,7 @@ def fit_halves(
 
     Raises ValueError as `fit_counts` does, and for fewer than 6 tilts.
     """
-    electrons, turned = np.asarray(counts, np.float64), np.asarray(rotations, np.float64)
+    electrons, turned = library(counts).asarray(counts, np.float64), np.asarray(rotations, np.float64)
     if len(electrons) < FEWEST_TILTS:
         raise ValueError(f"counts hold {len(electrons)} tilts; expected at least {FEWEST_TILTS} to part them in two.")
     parts = [np.arange(first, len(electrons), 2) for first in (0, 1)]
@@ -109,9 +109,10 @@ def fit_halves(
     for part, own, other, model in zip(parts, fits, fits[::-1], models, strict=True):
         predicted = model.expected(_seen_by(own, other.atoms, elements))
         fitted[part], held_out[part] = own.misfit, deviance_ratios(model, predicted)
-        off += float(np.abs(model.counts - own.expected).sum())
-        off_free += float(np.abs(model.counts - predicted).sum())
-        more += 2 * (model.misfit(predicted) - model.misfit(own.expected))
+        explained = model.xp.asarray(own.expected)
+        off += float(abs(model.counts - explained).sum())
+        off_free += float(abs(model.counts - predicted).sum())
+        more += 2 * (model.misfit(predicted) - model.misfit(explained))
     total = float(electrons.sum())
     # With as many counts in either half, noise in a coordinate costs half a unit of log-likelihood twice: there and here.
     coordinates = 3 * sum(len(one.atoms) for one in fits)
@@ -123,7 +124,7 @@ def fit_halves(
 
 def _of(value: Any, part: NDArray[np.int64]) -> Any:
     """The tilts of a part, of what each tilt has its own of."""
-    return value if value is None or not np.ndim(value) else np.asarray(value)[part]
+    return value if value is None or not np.ndim(value) else library(value).asarray(value)[part]
 
 
 def _seen_by(half: Fitted, atoms: Atoms, elements: Sequence[str]) -> State:

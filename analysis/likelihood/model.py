@@ -3,6 +3,8 @@
     expected λ = ground · background_t + scale_t Σ_a A_a P_t(x − P R_t r_a − shift_t)
     misfit     = Σ λ − k + k log(k / λ)          half the deviance of Poisson counts k; 0 where λ = k
 
+Images live where the counts do, in numpy or cupy arrays; all else is numpy's.
+
 Standard shapes: counts, expected (tilts, y, x); places (tilts, atoms, 2) as pixel (x, y); positions (atoms, 3) in Å as (x, y, z).
 """
 
@@ -14,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.likelihood import kernels
+from analysis.likelihood import cuda, kernels
 from analysis.likelihood.psf import Spread
 from analysis.uncertainty import share_out
 
@@ -62,6 +64,11 @@ class Model:
     threads: int = 1
 
     @property
+    def xp(self) -> Any:
+        """numpy or cupy, where the images are."""
+        return self.counts.__array_namespace__()
+
+    @property
     def to_pixels(self) -> Array:
         """d(pixel x, y) / d(position in Å): (tilts, 2, 3)."""
         return self.rotations[:, :2] / self.pixel_A
@@ -85,13 +92,9 @@ class Model:
 
     def atoms(self, state: State, tables: Array | None = None, bright: Array | None = None) -> Array:
         """The image of the atoms alone (tilts, y, x)."""
-        out = np.zeros(self.counts.shape)
+        out = self.xp.zeros(self.counts.shape)
         tables = self.tables(state) if tables is None else tables
-        bright = self.bright(state) if bright is None else bright
-        share_out(
-            kernels.render, len(out), self.threads, self.seen(state), bright, state.element, tables,
-            self.spread.reach_px, out,
-        )  # fmt: skip
+        self._run(kernels.render, state, self.bright(state) if bright is None else bright, tables, out)
         return out
 
     def expected(self, state: State, tables: Array | None = None) -> Array:
@@ -100,13 +103,13 @@ class Model:
 
     def lit(self, atoms: Array, backgrounds: Array) -> Array:
         """λ of an image of atoms (tilts, y, x), on its background."""
-        return np.maximum(atoms + self.ground * backgrounds[:, None, None], DARKEST)
+        return self.xp.maximum(atoms + self.ground * self.xp.asarray(backgrounds)[:, None, None], DARKEST)
 
     def misfits(self, expected: Array) -> Array:
         """Half the deviance (tilts,) of each tilt."""
         k = self.counts
         each = expected - k + k * np.log(np.maximum(k, DARKEST) / expected)
-        return np.asarray(each.sum(axis=(1, 2)))
+        return on_host(each.sum(axis=(1, 2)))
 
     def misfit(self, expected: Array) -> float:
         """Half the deviance of all counts."""
@@ -114,18 +117,30 @@ class Model:
 
     def pulls(self, state: State, slope: Array, tables: Array) -> Array:
         """Σ slope · ∂λ/∂(pixel x, pixel y, electrons) of every atom in every tilt (tilts, atoms, 3)."""
-        out = np.zeros((len(self.counts), len(state.element), 3))
-        share_out(
-            kernels.pulls, len(out), self.threads, self.seen(state), self.bright(state), state.element, tables,
-            self.spread.reach_px, slope, out,
-        )  # fmt: skip
-        return out
+        out = self.xp.zeros((len(self.counts), len(state.element), 3))
+        self._run(kernels.pulls, state, self.bright(state), tables, slope, out)
+        return on_host(out)
 
     def sharpness(self, state: State, weight: Array, tables: Array) -> Array:
         """Σ weight J Jᵀ (tilts, atoms, 3, 3) with J = ∂λ/∂(pixel x, pixel y, electrons)."""
-        out = np.zeros((len(self.counts), len(state.element), 6))
-        share_out(
-            kernels.sharpness, len(out), self.threads, self.seen(state), self.bright(state), state.element, tables,
-            self.spread.reach_px, weight, out,
-        )  # fmt: skip
-        return out[..., [0, 1, 2, 1, 3, 4, 2, 4, 5]].reshape(*out.shape[:2], 3, 3)
+        out = self.xp.zeros((len(self.counts), len(state.element), 6))
+        self._run(kernels.sharpness, state, self.bright(state), tables, weight, out)
+        return on_host(out)[..., [0, 1, 2, 1, 3, 4, 2, 4, 5]].reshape(*out.shape[:2], 3, 3)
+
+    def on_host(self) -> Model:
+        """The same with its images in the memory of the CPU."""
+        ground = on_host(self.ground) if np.ndim(self.ground) else self.ground
+        return replace(self, counts=on_host(self.counts), ground=ground)
+
+    def _run(self, kernel: Any, state: State, bright: Array, tables: Array, *images: Array) -> None:
+        """A kernel over all tilts where the counts are: on threads of the CPU, or on the GPU."""
+        asked: tuple[Any, ...] = (self.seen(state), bright, state.element, tables, self.spread.reach_px, *images)
+        if self.xp is np:
+            share_out(kernel, len(self.counts), self.threads, *asked)
+        else:
+            cuda.launch(kernel.__name__, *asked)
+
+
+def on_host(array: Any) -> Array:
+    """The array (numpy or cupy) in the memory of the CPU."""
+    return array if isinstance(array, np.ndarray) else np.asarray(array.get())

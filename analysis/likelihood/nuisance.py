@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.likelihood.model import Model, State
+from analysis.likelihood.model import Model, State, on_host
 from analysis.likelihood.places import information
 from analysis.likelihood.psf import Spread
 from analysis.uncertainty import covariance
@@ -60,8 +60,8 @@ def fit_light(model: Model, state: State, *, scales: bool = False) -> State:
             break
     if scales:
         atoms, lit = model.atoms(state, tables), _lit(model, images, state)
-        held = (atoms**2 / lit).sum(axis=(1, 2)) / state.scales**2
-        held -= ((atoms / lit).sum(axis=(1, 2)) / state.scales) ** 2 / (1 / lit).sum(axis=(1, 2))
+        squares, sums, ones = (on_host((part / lit).sum(axis=(1, 2))) for part in (atoms**2, atoms, 0 * atoms + 1))
+        held = (squares - sums**2 / ones) / state.scales**2
         state = fit_light(model, replace(state, scales=shrunk(state.scales / state.scales.mean(), held)))
     mean = state.scales.mean()
     return replace(state, scales=state.scales / mean, amplitudes=state.amplitudes * mean)
@@ -69,24 +69,25 @@ def fit_light(model: Model, state: State, *, scales: bool = False) -> State:
 
 def _lit(model: Model, images: list[Array], state: State) -> Array:
     atoms = sum(a * image for a, image in zip(state.amplitudes, images, strict=True))
-    return model.lit(state.scales[:, None, None] * atoms, state.backgrounds)
+    return model.lit(model.xp.asarray(state.scales)[:, None, None] * atoms, state.backgrounds)
 
 
 def _light_step(model: Model, images: list[Array], state: State, lit: Array, scales: bool) -> Array:
     """Gauss-Newton step of (amplitudes, backgrounds, scales or none)."""
     n, kinds = len(model.counts), len(images)
     weight, slope = 1 / lit, 1 - model.counts / lit
-    ground = np.broadcast_to(model.ground, lit.shape)
+    xp = model.xp
+    ground = xp.broadcast_to(xp.asarray(model.ground), lit.shape)
     shape = sum(a * image for a, image in zip(state.amplitudes, images, strict=True))
     local = [ground, *([shape] if scales else [])]
     size = kinds + n * len(local)
     bend, pull = np.zeros((size, size)), np.zeros(size)
     for t in range(n):
-        columns = [*(state.scales[t] * image[t] for image in images), *(part[t] for part in local)]
+        columns = [*(float(state.scales[t]) * image[t] for image in images), *(part[t] for part in local)]
         at = [*range(kinds), *(kinds + t + n * k for k in range(len(local)))]
-        flat = np.stack([c.ravel() for c in columns])
-        bend[np.ix_(at, at)] += (flat * weight[t].ravel()) @ flat.T
-        pull[at] += flat @ slope[t].ravel()
+        flat = xp.stack([c.ravel() for c in columns])
+        bend[np.ix_(at, at)] += on_host((flat * weight[t].ravel()) @ flat.T)
+        pull[at] += on_host(flat @ slope[t].ravel())
     size_of = np.sqrt(np.maximum(np.diag(bend), 1e-300))
     return -np.asarray(np.linalg.lstsq(bend / np.outer(size_of, size_of), pull / size_of, rcond=1e-10)[0] / size_of)
 
@@ -191,9 +192,9 @@ def fit_shifts(model: Model, state: State, start_px: Array) -> State:
     bend = np.zeros((len(model.counts), 2, 2))
     slopes = [_by_shift(model, state, tables, axis) for axis in (0, 1)]
     for i, along in enumerate(slopes):
-        step[:, i] = (along * (model.counts / expected - 1)).sum(axis=(1, 2))
+        step[:, i] = on_host((along * (model.counts / expected - 1)).sum(axis=(1, 2)))
         for j, other in enumerate(slopes):
-            bend[:, i, j] = (along * other / expected).sum(axis=(1, 2))
+            bend[:, i, j] = on_host((along * other / expected).sum(axis=(1, 2)))
     off = state.shifts_px + np.linalg.solve(bend, step[..., None])[..., 0] - start_px
     design = model.rotations[:, :2].reshape(-1, 3)
     off -= (design @ np.linalg.lstsq(design, off.ravel(), rcond=None)[0]).reshape(off.shape)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.atoms import Atoms
-from analysis.likelihood.model import Model, State
+from analysis.likelihood.model import Model, State, on_host
 from analysis.likelihood.places import information
 from analysis.likelihood.psf import STEPS_PER_PX2
 from analysis.likelihood.search import Workshop
@@ -93,7 +93,7 @@ def summed_up(
         defocus_A=state.defocus_A,
         misfit=deviance_ratios(model, expected),
         brightness_z=_brightness_z(model, state, expected, tables),
-        expected=expected,
+        expected=on_host(expected),
         added=added,
         dropped=dropped,
         trail=np.array(trail),
@@ -113,7 +113,7 @@ def position_covariance(model: Model, state: State, expected: Array, tables: Arr
     width = equal_widths(state, tables)
     whole = coupled(
         block, state.positions_A, COUPLED * model.pixel_A * float(width.max()), model.seen(state),
-        state.amplitudes[state.element], width, 1 / expected, model.to_pixels, model.threads,
+        state.amplitudes[state.element], width, on_host(1 / expected), model.to_pixels, model.threads,
     )  # fmt: skip
     return whole, block
 
@@ -155,7 +155,7 @@ def renamed(model: Model, state: State, min_distance_A: float) -> State:
 
 def deviance_ratios(model: Model, expected: Array) -> Array:
     """Deviance (tilts,) of the counts over what Poisson counts of the expectation (tilts, y, x) have."""
-    return 2 * model.misfits(expected) / _usual_deviance(expected)
+    return 2 * model.misfits(expected) / _usual_deviance(on_host(expected))
 
 
 def _usual_deviance(expected: Array) -> Array:

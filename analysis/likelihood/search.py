@@ -19,7 +19,7 @@ from scipy import fft, ndimage
 from scipy.spatial import cKDTree
 
 from analysis.likelihood import local
-from analysis.likelihood.model import Model, State
+from analysis.likelihood.model import Model, State, on_host
 from analysis.likelihood.psf import STEPS_PER_PX2
 from analysis.uncertainty import share_out
 
@@ -60,11 +60,11 @@ class Workshop:
     """Positions, elements and expected counts under change."""
 
     def __init__(self, model: Model, state: State, min_distance_A: float) -> None:
-        self.model, self.apart = model, min_distance_A
+        self.model, self.apart = model.on_host(), min_distance_A
         tables = model.tables(state)
         self.tables = np.ascontiguousarray(tables.transpose(1, 0, 2))
         self.bright = np.ascontiguousarray(state.amplitudes[:, None] * state.scales)
-        self.expected = model.expected(state, tables)
+        self.expected = on_host(model.expected(state, tables))
         self.positions, self.element = state.positions_A.copy(), state.element.copy()
         self.alive = np.ones(len(self.element), bool)
         core = min(CORE_A / model.pixel_A, model.spread.reach_px)
