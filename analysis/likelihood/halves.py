@@ -96,13 +96,13 @@ def fit_halves(
 
         fits.append(
             fit_counts(
-                atoms, electrons[part], turned[part], pixel_A, elements=elements, min_distance_A=min_distance_A, optics=optics,
+                atoms, _of(electrons, part), turned[part], pixel_A, elements=elements, min_distance_A=min_distance_A, optics=optics,
                 ground=_of(ground, part), shifts_px=_of(shifts_px, part), scales=_of(scales, part), free=free or Free(), rounds=rounds,
                 threads=threads, progress=told,
             )
         )  # fmt: skip
         models.append(
-            model_of(fits[-1].atoms, electrons[part], turned[part], pixel_A, _of(ground, part), optics, threads)
+            model_of(fits[-1].atoms, _of(electrons, part), turned[part], pixel_A, _of(ground, part), optics, threads)
         )
     fitted, held_out = np.zeros(len(electrons)), np.zeros(len(electrons))
     off, off_free, more = 0.0, 0.0, 0.0
@@ -124,7 +124,10 @@ def fit_halves(
 
 def _of(value: Any, part: NDArray[np.int64]) -> Any:
     """The tilts of a part, of what each tilt has its own of."""
-    return value if value is None or not np.ndim(value) else library(value).asarray(value)[part]
+    if value is None or not np.ndim(value):
+        return value
+    xp = library(value)
+    return xp.asarray(value)[xp.asarray(part)]
 
 
 def _seen_by(half: Fitted, atoms: Atoms, elements: Sequence[str]) -> State:

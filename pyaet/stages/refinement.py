@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyaet.artifacts import reading_h5
+from pyaet.device import to_device
 from pyaet.io.errors import InputError, told_of
 from pyaet.io.structures import read_structure, write_extxyz
 from pyaet.plan import Input, Refinement, Specimen
@@ -100,13 +101,14 @@ def _likelihood(
     from analysis.likelihood.search import APART
 
     shape = counts.electrons.shape
-    asked = (read_structure(atoms_path), counts.electrons, tomo.rotation(aligned.angles_deg), aligned.pixel_A)
+    electrons = to_device(counts.electrons, context.device)
+    asked = (read_structure(atoms_path), electrons, tomo.rotation(aligned.angles_deg), aligned.pixel_A)
     with told_of(atoms_path), context.console.task("refinement", "deviance") as progress:
         options: dict[str, Any] = dict(
             elements=sorted(specimen.elements, key=atomic_number),
             min_distance_A=specimen.min_distance_A,
             optics=_optics(source),
-            ground=np.broadcast_to(counts.ground, shape),
+            ground=to_device(np.broadcast_to(counts.ground, shape), context.device),
             shifts_px=counts.shifts_px,
             scales=counts.scales,
             free=Free(settings.defocus, settings.widths, settings.shifts, settings.scales),

@@ -3,6 +3,7 @@
     python tests/bench/adf.py doses FOLDER           208 silicon atoms (published counts in FOLDER), all doses, thinned, wedge, few tilts
     python tests/bench/adf.py large MODELS [--three] a simulated 8 nm particle of 13 982 atoms, 60 tilts, 8e3 e⁻/Å², one or three elements
     python tests/bench/adf.py scaling MODELS         seconds against the number of atoms (cut out of that particle)
+    python tests/bench/adf.py sums MODELS            seconds of one image of all its atoms, of its slope and its information
 
 One recipe for all: filtered back-projection, tracing, `analysis.likelihood.fit_counts`. The truth is used for the score alone, and
 for the bound, which is that of the true atoms. Coverage is the share of per-axis errors within one and two stated standard
@@ -78,6 +79,7 @@ def fitted(
     apart_A: float,
     ground: float,
     cutoffs_A: Sequence[float],
+    xp: Any = np,
 ) -> tuple[list[str], Any, float]:
     """A line of the table for each cutoff, the comparison with the truth at the last, and the seconds from counts to atoms."""
     start = time.perf_counter()
@@ -86,7 +88,7 @@ def fitted(
     traced = analysis.classify(volume, pixel_A, peaks, elements, rng=np.random.default_rng(0)).atoms
     rotations = tomo.rotation(angles)
     found = fit_counts(
-        traced, counts, rotations, pixel_A, elements=elements, min_distance_A=apart_A, optics=OPTICS, ground=ground,
+        traced, xp.asarray(counts), rotations, pixel_A, elements=elements, min_distance_A=apart_A, optics=OPTICS, ground=ground,
         progress=told,
     )  # fmt: skip
     seconds = time.perf_counter() - start
@@ -122,7 +124,7 @@ def told(done: int, most: int, deviance: float) -> None:
 
 def large(options: argparse.Namespace) -> list[str]:
     elements = ("Si", "Ge", "Sn") if options.three else ("Si",)
-    lines, result, _ = particle(options.models, elements, None)
+    lines, result, _ = particle(options.models, elements, None, arrays(options.device))
     rows = [*HEAD.split("\n"), *lines, ""]
     rows += ["| element | true | found | rightly named | RMSD pm |", "|---|---|---|---|---|"]
     rows += [f"| {e} | {v.truth} | {v.found} | {v.right} | {v.rmsd_pm:.1f} |" for e, v in result.elements.items()]
@@ -132,24 +134,79 @@ def large(options: argparse.Namespace) -> list[str]:
 def scaling(options: argparse.Namespace) -> list[str]:
     rows, seconds = HEAD.split("\n"), []
     for size in SIZES:
-        lines, _, spent = particle(options.models, ("Si",), size)
+        lines, _, spent = particle(options.models, ("Si",), size, arrays(options.device))
         rows += lines
         seconds.append(spent)
     exponent = np.polyfit(np.log(SIZES), np.log(seconds), 1)[0]
     return [*rows, "", f"Seconds grow as the number of atoms to the power {exponent:.2f}."]
 
 
-def particle(folder: Path, elements: tuple[str, ...], size: int | None) -> tuple[list[str], Any, float]:
+def arrays(device: str) -> Any:
+    """numpy or cupy."""
+    if device == "cpu":
+        return np
+    import cupy
+
+    return cupy
+
+
+def sums(options: argparse.Namespace) -> list[str]:
+    """Time of what every step of a fit needs of all atoms in all tilts."""
+    from analysis.likelihood.model import Model, State
+    from analysis.likelihood.psf import Spread
+    from analysis.uncertainty import available_threads
+
+    xp = arrays(options.device)
+    positions_A, _, side = cut_out(options.models, None)
+    spread = Spread.of(OPTICS, PIXEL_A, 0.6)
+    zero = xp.zeros((TILTS, side, side))
+    seen_by = Model(zero, tomo.rotation(about_y()), PIXEL_A, spread, 1.0, available_threads())
+    state = State(
+        positions_A, np.zeros(len(positions_A), int), np.array([11.0]), np.array([0.37]), np.ones(TILTS),
+        np.zeros((TILTS, 2)), np.full(TILTS, 2.0), np.ones(TILTS),
+    )  # fmt: skip
+    tables, image = seen_by.tables(state), zero + 1
+    pixels = len(positions_A) * TILTS * np.pi * spread.reach_px**2
+    rows = ["| of all atoms in all tilts | s | ps per pixel of an atom |", "|---|---|---|"]
+    for name, work in (
+        ("image", lambda: seen_by.atoms(state, tables)),
+        ("slope", lambda: seen_by.pulls(state, image, tables)),
+        ("information", lambda: seen_by.sharpness(state, image, tables)),
+    ):
+        seconds = min(timed(work, xp) for _ in range(4))
+        rows.append(f"| {name} | {seconds:.4f} | {1e12 * seconds / pixels:.1f} |")
+    return [*rows, "", f"{pixels / 1e6:.0f} million pixels of atoms; copies to and from the device are part of it."]
+
+
+def timed(work: Any, xp: Any) -> float:
+    start = time.perf_counter()
+    work()
+    if xp is not np:
+        xp.cuda.runtime.deviceSynchronize()
+    return time.perf_counter() - start
+
+
+def about_y() -> np.ndarray:
+    """Angles (n, 3) of a full turn about y."""
+    return np.column_stack([np.zeros(TILTS), np.arange(TILTS) * 180.0 / TILTS, np.zeros(TILTS)])
+
+
+def cut_out(folder: Path, size: int | None) -> tuple[np.ndarray, list[str], int]:
+    """Places (n, 3) and elements of the innermost atoms of the particle, and the side of images that hold them."""
+    positions_A, symbols = model(folder)
+    nearest = np.argsort((positions_A**2).sum(axis=1))[:size]
+    positions_A = positions_A[nearest]
+    extent_A = 2 * np.sqrt((positions_A**2).sum(axis=1)).max() + 8
+    return positions_A, [symbols[i] for i in nearest], int(np.ceil(extent_A / PIXEL_A / 8) * 8)
+
+
+def particle(folder: Path, elements: tuple[str, ...], size: int | None, xp: Any) -> tuple[list[str], Any, float]:
     """Simulated counts of the innermost atoms of the particle, and their fit."""
     from pyaet.simulate.adf import Imaging, simulate_adf_tilt
 
-    positions_A, symbols = model(folder)
-    chosen = np.argsort((positions_A**2).sum(axis=1))[:size]
-    positions_A = positions_A[chosen]
-    symbols = [symbols[i] if len(elements) > 1 else "Si" for i in chosen]
-    extent_A = 2 * np.sqrt((positions_A**2).sum(axis=1)).max() + 8
-    side = int(np.ceil(extent_A / PIXEL_A / 8) * 8)
-    angles = np.column_stack([np.zeros(TILTS), np.arange(TILTS) * 180.0 / TILTS, np.zeros(TILTS)])
+    positions_A, named, side = cut_out(folder, size)
+    symbols = named if len(elements) > 1 else ["Si"] * len(named)
+    angles = about_y()
     imaging = Imaging(
         image_shape=(side, side), pixel_A=PIXEL_A, dose_e_per_A2=DOSE_E_PER_A2, source_sigma_A=0.35, background_e=1.0,
         model="linear",
@@ -162,7 +219,7 @@ def particle(folder: Path, elements: tuple[str, ...], size: int | None) -> tuple
     ).astype(np.float64)
     name = f"{len(positions_A)} atoms, {'/'.join(elements)}"
     cutoffs_A = (CUTOFF_A, FARTHER_A)
-    return fitted(name, counts, angles, positions_A, symbols, elements, PIXEL_A, APART_A, 1.0, cutoffs_A)
+    return fitted(name, counts, angles, positions_A, symbols, elements, PIXEL_A, APART_A, 1.0, cutoffs_A, xp)
 
 
 def model(folder: Path) -> tuple[np.ndarray, list[str]]:
@@ -186,16 +243,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     forms = parser.add_subparsers(dest="form", required=True)
     forms.add_parser("doses").add_argument("folder", type=Path)
-    for name in ("large", "scaling"):
-        forms.add_parser(name).add_argument("models", type=Path)
+    for name in ("large", "scaling", "sums"):
+        form = forms.add_parser(name)
+        form.add_argument("models", type=Path)
+        form.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     forms.choices["large"].add_argument(
         "--three", action="store_true", help="its three elements, instead of silicon alone"
     )
     options = parser.parse_args()
-    rows = {"doses": doses, "large": large, "scaling": scaling}[options.form](options)
+    rows = {"doses": doses, "large": large, "scaling": scaling, "sums": sums}[options.form](options)
     print("\n".join(rows))
     RESULTS.mkdir(exist_ok=True)
     name = options.form + ("_three" if getattr(options, "three", False) else "")
+    name += "_cuda" if getattr(options, "device", "cpu") == "cuda" else ""
     (RESULTS / f"adf_{name}.md").write_text("\n".join(rows) + "\n")
 
 
