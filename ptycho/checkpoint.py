@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ptycho.grid import Array, to_numpy
+from ptycho.grid import Array, library_of, to_numpy
 from ptycho.problem import State
 from ptycho.scan import Variations
 
@@ -40,7 +40,7 @@ def unpack(state: State, held: Mapping[str, Any]) -> tuple[State, dict[str, Arra
 
     Raises ValueError when the checkpoint belongs to another problem.
     """
-    xp = state.object.__array_namespace__()
+    xp = library_of(state.object)
     for name, own in (
         ("object", state.object.shape),
         ("probe", state.probe.shape),

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ptycho.grid import Array
+from ptycho.grid import Array, library_of
 
 THREADS = 256
 _PIXELS_PER_PART = 2048
@@ -91,7 +91,7 @@ def readable(a: Array | None, dtype: Any = None) -> Array | None:
     """The array in C order and the wanted dtype, copied only when it is not; None stays None."""
     if a is None:
         return None
-    return a.__array_namespace__().ascontiguousarray(a, dtype)
+    return library_of(a).ascontiguousarray(a, dtype)
 
 
 def _argument(value: Any) -> Any:

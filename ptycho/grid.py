@@ -9,41 +9,48 @@ Standard shapes: waves (pattern, mode, y, x), detector grids (ky, kx), object (s
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
 import scipy.fft
 
 Array = Any
-"""A numpy or cupy array; the array's own namespace decides where the work is done."""
+"""A numpy or cupy array; the library it is of decides where the work is done."""
+
+
+def library_of(array: Array) -> Any:
+    """numpy or cupy; cupy's arrays do not answer `__array_namespace__`."""
+    library = type(array).__module__.partition(".")[0]
+    return sys.modules["cupy"] if library == "cupy" else np
 
 
 def fft2(a: Array, threads: int = 1) -> Array:
     """Unitary transform over the last two axes, real space to frequencies; `a` may be overwritten."""
     if isinstance(a, np.ndarray):
         return scipy.fft.fft2(a, norm="ortho", overwrite_x=True, workers=threads)
-    return a.__array_namespace__().fft.fft2(a, norm="ortho")
+    return library_of(a).fft.fft2(a, norm="ortho")
 
 
 def ifft2(a: Array, threads: int = 1) -> Array:
     """Inverse and adjoint of `fft2`; `a` may be overwritten."""
     if isinstance(a, np.ndarray):
         return scipy.fft.ifft2(a, norm="ortho", overwrite_x=True, workers=threads)
-    return a.__array_namespace__().fft.ifft2(a, norm="ortho")
+    return library_of(a).fft.ifft2(a, norm="ortho")
 
 
 def rfft2(a: Array, threads: int = 1) -> Array:
     """Unitary transform of a real array over the last two axes: the half with non-negative kx."""
     if isinstance(a, np.ndarray):
         return scipy.fft.rfft2(a, norm="ortho", workers=threads)
-    return a.__array_namespace__().fft.rfft2(a, norm="ortho")
+    return library_of(a).fft.rfft2(a, norm="ortho")
 
 
 def irfft2(a: Array, shape: tuple[int, int], threads: int = 1) -> Array:
     """Inverse of `rfft2` to real images of `shape`."""
     if isinstance(a, np.ndarray):
         return scipy.fft.irfft2(a, s=shape, norm="ortho", workers=threads)
-    return a.__array_namespace__().fft.irfft2(a, s=shape, norm="ortho")
+    return library_of(a).fft.irfft2(a, s=shape, norm="ortho")
 
 
 def to_numpy(a: Array) -> np.ndarray:

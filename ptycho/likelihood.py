@@ -31,7 +31,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ptycho.cuda import PRELUDE, c_type, in_place, launch, parts, readable
-from ptycho.grid import Array
+from ptycho.grid import Array, library_of
 
 _FLOOR = 1e-20
 """Electrons added to model and data: keeps empty pixels finite in single precision."""
@@ -92,7 +92,7 @@ template <typename T, typename Count, int form> __global__ void residual(
 
 def _root(model: Array, data: Array, weight: float) -> tuple[Array, Array]:
     """weight · Σ (√I − √n)² and its slope weight · (1 − √(n / I)); both arguments are used up."""
-    xp = model.__array_namespace__()
+    xp = library_of(model)
     xp.sqrt(model, out=model)
     xp.maximum(data, 0, out=data)
     xp.sqrt(data, out=data)
@@ -106,7 +106,7 @@ def _root(model: Array, data: Array, weight: float) -> tuple[Array, Array]:
 
 def _log(model: Array, data: Array, weight: float) -> tuple[Array, Array]:
     """Σ I − n − n ln(I / n) and its slope 1 − n / I; both arguments are used up."""
-    xp = model.__array_namespace__()
+    xp = library_of(model)
     ratio = data / model
     model -= data
     loss = model.reshape(len(model), -1).sum(1)
@@ -182,7 +182,7 @@ class Likelihood:
         Exact for "poisson" and "gaussian", the limit of many counts for "amplitude" and "anscombe".
         """
         if self.name == "gaussian":
-            return model.__array_namespace__().full_like(model, 1 / self.variance)
+            return library_of(model).full_like(model, 1 / self.variance)
         return self.curvature / (model + self._shift(offset))
 
     def evaluate(
@@ -225,7 +225,7 @@ class Likelihood:
 
     def _compare(self, model: Array, counts: Array, mask: Array | None, offset: float) -> tuple[Array, Array]:
         """Loss (pattern,) and slope (pattern, ky, kx); `model` is used up."""
-        xp = model.__array_namespace__()
+        xp = library_of(model)
         data = counts.astype(model.dtype, order="C")
         if mask is not None:
             hidden = xp.flatnonzero(~mask)  # not a product with 0: masked counts may be NaN
@@ -241,7 +241,7 @@ LIKELIHOODS = {name: Likelihood(name) for name in _FORMS}
 
 def intensity(waves: Array, scale: Array | None = None, background: Array | None = None) -> Array:
     """scale · Σ_mode |Ψ|² + background: real (pattern, ky, kx)."""
-    xp = waves.__array_namespace__()
+    xp = library_of(waves)
     squares = xp.ascontiguousarray(waves).view(waves.real.dtype)
     squares = squares * squares
     squares = squares[:, 0] if squares.shape[1] == 1 else squares.sum(1)
@@ -270,7 +270,7 @@ def _evaluate_cuda(
     patterns, modes, ky, kx = waves.shape
     real = waves.real.dtype
     shift, weight = real.type(likelihood._shift(offset)), real.type(likelihood._weight)
-    loss = waves.__array_namespace__().empty((patterns, parts(ky * kx)), real)
+    loss = library_of(waves).empty((patterns, parts(ky * kx)), real)
     launch(
         CUDA_SOURCE,
         f"residual<{c_type(real)}, {c_type(counts.dtype)}, {_FORMS[likelihood.name][0]}>",

@@ -18,7 +18,7 @@ import numpy as np
 
 from ptycho.data import as_slice
 from ptycho.forward import Entering, Multislice
-from ptycho.grid import Array, fft2, ifft2, to_numpy
+from ptycho.grid import Array, fft2, ifft2, library_of, to_numpy
 from ptycho.likelihood import intensity
 from ptycho.patches import multiply
 from ptycho.problem import Problem, State, Waves
@@ -60,7 +60,7 @@ def normal_equations(problem: Problem, state: State, ids: np.ndarray, names: Seq
 
 def _chunk_equations(problem: Problem, state: State, ids: np.ndarray, names: Sequence[str]) -> tuple[Array, Array]:
     waves = problem.forward(state, ids)
-    xp = state.object.__array_namespace__()
+    xp = library_of(state.object)
     rows = as_slice(ids)
     bare = intensity(waves.detector)
     scale = None if state.scales is None else state.scales[rows][:, None, None]
@@ -85,7 +85,7 @@ def _chunk_equations(problem: Problem, state: State, ids: np.ndarray, names: Seq
 def _turned_detector(problem: Problem, state: State, ids: np.ndarray, waves: Waves, name: str) -> Array:
     """∂Ψ/∂p on the detector: (pattern, state · mode, ky, kx)."""
     model = Multislice(state.space, problem.threads)
-    xp = state.object.__array_namespace__()
+    xp = library_of(state.object)
     parts = []
     for entering, slices in zip(waves.entering, state.object, strict=True):
         if name.startswith(("tilt", "gap")):
@@ -118,7 +118,7 @@ def _turned_space(
 ) -> Array:
     """Change of the detector wave when free space turns its spectra at another rate."""
     total: Any = None
-    xp = slices.__array_namespace__()
+    xp = library_of(slices)
     for gap in range(len(slices) - 1):
         if total is not None:
             total = model.propagate(multiply(total, None, slices[gap], corners), gap, ids)

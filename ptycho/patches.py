@@ -19,7 +19,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ptycho.cuda import PRELUDE, c_type, in_place, launch, readable
-from ptycho.grid import Array
+from ptycho.grid import Array, library_of
 
 CUDA_SOURCE = (
     PRELUDE
@@ -80,7 +80,7 @@ def multiply(
 
     out: where to write them; with index None it may be `incoming` itself.
     """
-    xp = incoming.__array_namespace__()
+    xp = library_of(incoming)
     if out is None:
         out = xp.empty((len(corners), *incoming.shape[1:]), incoming.dtype)
     if not isinstance(incoming, np.ndarray):

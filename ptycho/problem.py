@@ -17,7 +17,7 @@ import numpy as np
 
 from ptycho.data import Counts, as_slice
 from ptycho.forward import Entering, Multislice
-from ptycho.grid import Array
+from ptycho.grid import Array, library_of
 from ptycho.likelihood import Likelihood
 from ptycho.patches import scatter_add
 from ptycho.propagate import FreeSpace
@@ -108,7 +108,7 @@ class Problem:
         passes = [model.forward(incoming, index, slices, corners, ids) for slices in object_]
         if len(passes) == 1:
             return Waves(ids, corners, [passes[0][0]], passes[0][1])
-        xp = object_.__array_namespace__()
+        xp = library_of(object_)
         detector = xp.concatenate([wave for _, wave in passes], axis=1)
         detector *= detector.real.dtype.type(1 / math.sqrt(len(passes)))
         return Waves(ids, corners, [entering for entering, _ in passes], detector)
@@ -125,7 +125,7 @@ class Problem:
         states = len(waves.entering)
         if states == 1:
             return [waves.detector]
-        xp = waves.detector.__array_namespace__()
+        xp = library_of(waves.detector)
         parts = xp.split(waves.detector, states, axis=1)
         return [xp.ascontiguousarray(p) * p.real.dtype.type(1 / math.sqrt(states)) for p in parts]
 
@@ -134,7 +134,7 @@ class Problem:
     ) -> Gradients:
         """Loss and derivatives summed over the patterns `ids`; `object_` stands in for the state's own."""
         object_ = state.object if object_ is None else object_
-        xp = object_.__array_namespace__()
+        xp = library_of(object_)
         gradient = xp.zeros_like(object_)
         probe_gradient = xp.zeros_like(state.probe) if probe else None
         losses = []
@@ -157,7 +157,7 @@ class Problem:
 
     def losses(self, state: State, ids: np.ndarray) -> Array:
         """Loss of each of the patterns `ids`."""
-        xp = state.object.__array_namespace__()
+        xp = library_of(state.object)
         return xp.concatenate([self.residual(state, self.forward(state, c)) for c in self.chunks(ids, state.probe)])
 
     def illuminated(self, state: State, ids: np.ndarray) -> Array:

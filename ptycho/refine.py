@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ptycho.grid import Array, ifft2, irfft2, rfft2, to_numpy
+from ptycho.grid import Array, ifft2, irfft2, library_of, rfft2, to_numpy
 from ptycho.linearise import normal_equations, parameter_names, probe_rate
 from ptycho.problem import Problem, State
 
@@ -48,7 +48,7 @@ def noise_information(problem: Problem, state: State, noise: Array, rng: np.rand
 
     noise: standard deviation (slice, Y, X // 2 + 1) of the unitary Fourier coefficients of the phase of each slice.
     """
-    xp = state.object.__array_namespace__()
+    xp = library_of(state.object)
     shape = state.object.shape[-2:]
     white = xp.asarray(rng.standard_normal((len(noise), *shape)).astype(state.object.real.dtype))
     phase = irfft2(rfft2(white, problem.threads) * noise, shape, problem.threads)
@@ -166,7 +166,7 @@ def _moved(
 
 def _moved_counts(state: State, ids: np.ndarray, own: dict[str, np.ndarray]) -> State:
     """Dose and background of each pattern; the mean dose stays with the probe."""
-    xp = state.object.__array_namespace__()
+    xp = library_of(state.object)
     n, real = len(state.positions_px), state.object.real.dtype
     if "scale" in own:
         scales = np.ones(n) if state.scales is None else to_numpy(state.scales).astype(np.float64)
@@ -195,6 +195,6 @@ def _moved_optics(state: State, steps: dict[str, float]) -> State:
         return state
     limited = np.clip([steps[name] for name in named], -_LARGEST_DEFOCUS_STEP_A, _LARGEST_DEFOCUS_STEP_A)
     phase = np.tensordot(limited, np.stack([probe_rate(state, name) for name in named]), axes=1)
-    xp = state.object.__array_namespace__()
+    xp = library_of(state.object)
     factor = xp.asarray(np.exp(1j * phase).astype(state.probe.dtype))
     return state.with_probe(ifft2(state.illumination.spectrum * factor, state.illumination.threads))

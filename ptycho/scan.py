@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ptycho.data import as_slice
-from ptycho.grid import Array, fft2, frequencies, ifft2
+from ptycho.grid import Array, fft2, frequencies, ifft2, library_of
 
 CACHE_BYTES = 64 << 20
 _MARGIN_PX = 4
@@ -62,7 +62,7 @@ class Scan:
         """exp(−2πi k·f) of the chosen fractions: (u, 1, ky, kx), in the dtype and on the device of `like`."""
         ky, kx = self.frequencies
         y, x = (np.exp(-2j * np.pi * self.fractions[unique, a, None, None] * k) for a, k in enumerate((ky, kx)))
-        xp = like.__array_namespace__()
+        xp = library_of(like)
         return xp.asarray(y.astype(like.dtype))[:, None] * xp.asarray(x.astype(like.dtype))[:, None]
 
     def field(self, canvas: tuple[int, int]) -> tuple[slice, slice]:
@@ -115,14 +115,14 @@ class Illumination:
         """Unshifted spectra of the probes of the patterns `ids`: (pattern or 1, mode, ky, kx)."""
         if self.variations is None or self._own is None:
             return self.spectrum[None]
-        xp = self.spectrum.__array_namespace__()
+        xp = library_of(self.spectrum)
         spectra = xp.repeat(self.spectrum[None], len(ids), axis=0)
         spectra[:, 0] += xp.tensordot(self.variations.coefficients[ids], self._own, axes=1)
         return spectra
 
     def take(self, ids: np.ndarray) -> tuple[Array, Array, Array]:
         """Probes (u, mode, y, x), index (pattern,) into them, and corners (pattern, 2), for the patterns `ids`."""
-        xp = self.spectrum.__array_namespace__()
+        xp = library_of(self.spectrum)
         rows = as_slice(ids)
         corners, all_of = self.scan.on(xp)
         if self._shared is not None:
@@ -137,7 +137,7 @@ class Illumination:
     def adjoint(self, ids: np.ndarray, gradients: Array) -> Array:
         """∂L/∂P* (mode, y, x) from the gradients (pattern, mode, y, x) at the shifted probes."""
         unique, index = np.unique(self.scan.index[ids], return_inverse=True)
-        xp = gradients.__array_namespace__()
+        xp = library_of(gradients)
         if len(unique) == len(ids):
             sums = gradients[np.argsort(index)]
         else:

@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from ptycho.data import as_slice
-from ptycho.grid import Array, to_numpy
+from ptycho.grid import Array, library_of, to_numpy
 from ptycho.problem import Problem, State
 from ptycho.scan import Variations
 
@@ -23,7 +23,7 @@ _RELAXATION = 0.5
 
 def start(state: State, count: int, rng: np.random.Generator) -> State:
     """The state with `count` random orthonormal variations of the probe that no pattern uses yet."""
-    xp = state.object.__array_namespace__()
+    xp = library_of(state.object)
     shape = (count, *state.probe.shape[-2:])
     envelope = np.abs(to_numpy(state.probe[0]))
     modes = envelope * (rng.standard_normal(shape) + 1j * rng.standard_normal(shape))
@@ -38,7 +38,7 @@ def refine_variations(problem: Problem, state: State) -> State:
     variations = state.illumination.variations
     if variations is None:
         raise ValueError("the state has no probe variations; expected those of `start`.")
-    xp = state.object.__array_namespace__()
+    xp = library_of(state.object)
     basis = variations.modes.reshape(len(variations.modes), -1)
     sketch = xp.zeros_like(basis)
     coefficients = xp.zeros_like(variations.coefficients)
@@ -66,7 +66,7 @@ def refine_variations(problem: Problem, state: State) -> State:
 
 def _member(coefficients: Array, training: np.ndarray) -> Array:
     """1 for patterns that are fitted, 0 for others: (n, 1)."""
-    xp = coefficients.__array_namespace__()
+    xp = library_of(coefficients)
     member = np.zeros((len(coefficients), 1))
     member[training] = 1
     return xp.asarray(member.astype(coefficients.real.dtype))

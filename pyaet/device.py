@@ -1,6 +1,6 @@
 """Where arrays live: the one module that turns the words `cpu` and `cuda` into an array library.
 
-The engines follow their arrays (`a.__array_namespace__()`), so moving the input is all it takes to choose a device.
+The engines follow the library of their arrays, so moving the input is all it takes to choose a device.
 """
 
 from __future__ import annotations

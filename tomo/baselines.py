@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tomo.arrays import library_of
 from tomo.descent import Descent, Iteration, Progress, Reconstruction, on_host, run
 from tomo.geometry import checked_stack
 from tomo.resire import checked_images, checked_rules, slabs_of
@@ -47,7 +48,7 @@ def fbp(
         raise ValueError(f"filter_ is {filter_!r}; expected one of {', '.join(FILTERS)}.")
     if not blur_px >= 0.0:
         raise ValueError(f"blur_px is {blur_px}; expected a standard deviation in voxels, zero or more.")
-    xp = projections.__array_namespace__()
+    xp = library_of(projections)
     images = xp.asarray(projections, np.float32)
     slabs = slabs_of(images, angles, memory_bytes, depth=depth, subvoxels=subvoxels, threads=threads)
     spacing = xp.asarray(angular_weights(angles[:, 1]), np.float32)[:, None, None]

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tomo.arrays import library_of
 from tomo.projector import Projector
 
 log = logging.getLogger(__name__)
@@ -144,7 +145,7 @@ class Descent:
     def volume(self) -> Any:
         """The volume (z, y, x) so far, in C order."""
         whole = self.x[0] if not self._streams else np.concatenate(self.x)
-        xp = whole.__array_namespace__()
+        xp = library_of(whole)
         return xp.ascontiguousarray(whole).astype(np.float32, copy=False)
 
     def checkpoint(self) -> dict[str, NDArray[Any]]:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tomo.arrays import library_of
 from tomo.descent import on_host
 from tomo.wedge import near_planes
 
@@ -87,7 +88,7 @@ def shell_correlation(
             f"volumes have shape {first.shape} and {second.shape}, the mask {getattr(mask, 'shape', None)}; "
             "expected one shape (z, y, x)."
         )
-    xp = first.__array_namespace__()
+    xp = library_of(first)
     mask = xp.ones(first.shape, xp.float32) if mask is None else mask
     if not bool(mask.any()):
         raise ValueError("the mask is empty; expected a particle in it, 1 inside and 0 outside.")
@@ -129,7 +130,7 @@ def particle_mask(volume: Any) -> tuple[Any, float]:
     """
     from skimage.filters import threshold_otsu
 
-    xp, sigma = volume.__array_namespace__(), max(volume.shape) / 25
+    xp, sigma = library_of(volume), max(volume.shape) / 25
     smooth = _blurred(xp.asarray(volume, xp.float32), sigma)
     if not float(smooth.max()) > float(smooth.min()):
         raise ValueError("the volume holds one value only; expected a particle on empty ground.")
@@ -200,7 +201,7 @@ def _behind_last(curve: NDArray[np.float64], value: float) -> int:
 
 def _spectrum(volume: Any, mask: Any) -> Any:
     """Transform of a volume under a mask, its mean there taken off so that the mask's own shape does not count."""
-    xp = volume.__array_namespace__()
+    xp = library_of(volume)
     return xp.fft.rfftn((volume - (volume * mask).sum() / mask.sum()) * mask)
 
 
@@ -215,7 +216,7 @@ def _box(mask: Any) -> tuple[slice, ...]:
 
 def _blurred(volume: Any, sigma: float) -> Any:
     """Gaussian blur by sigma voxels, periodic."""
-    xp = volume.__array_namespace__()
+    xp = library_of(volume)
     spectrum = xp.fft.rfftn(volume)
     z, y = (xp.fft.fftfreq(n) for n in volume.shape[:2])
     x = xp.fft.rfftfreq(volume.shape[2])

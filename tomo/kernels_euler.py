@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tomo.arrays import library_of
 from tomo.kernels import compiled, cuda_types, share_out
 
 CUDA_SOURCE = r"""
@@ -133,7 +134,7 @@ def forward(volume: Any, geometry: Geometry, threads: int, dtype: np.dtype[Any])
     ny, nx = geometry.image_shape
     count = len(geometry.rotations)
     if not isinstance(volume, np.ndarray):
-        images = volume.__array_namespace__().zeros((count, nx, ny), dtype)
+        images = library_of(volume).zeros((count, nx, ny), dtype)
         _launch("euler_forward", volume, images, geometry, tilts_in_grid=count)
         return images
     half = geometry.half
@@ -148,7 +149,7 @@ def transpose(images: Any, geometry: Geometry, threads: int, dtype: np.dtype[Any
     ny, nx = geometry.image_shape
     shape = (geometry.planes, nx, ny)
     if not isinstance(images, np.ndarray):
-        volume = images.__array_namespace__().empty(shape, dtype)
+        volume = library_of(images).empty(shape, dtype)
         _launch("euler_transpose", images, volume, geometry, tilts_in_grid=1)
         return volume
     half = geometry.half
@@ -323,7 +324,7 @@ def cuda_tables(geometry: Geometry) -> tuple[NDArray[np.float64], NDArray[np.flo
 
 
 def _launch(name: str, source: Any, out: Any, geometry: Geometry, tilts_in_grid: int) -> None:
-    cupy = source.__array_namespace__()
+    cupy = library_of(source)
     ny, nx = geometry.image_shape
     *tables, window = cuda_tables(geometry)
     sizes = (len(geometry.rotations), ny, nx, geometry.first, len(geometry.offsets))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tomo.arrays import library_of
 from tomo.descent import Descent, Rules
 from tomo.fsc import (
     PARTS,
@@ -77,7 +78,7 @@ def quality(
     unseen_r = np.empty(len(angles))
     for k, other in enumerate(reversed(volumes)):
         mine = np.flatnonzero(half == k)
-        images = projections[projections.__array_namespace__().asarray(mine)]
+        images = projections[library_of(projections).asarray(mine)]
         unseen_r[mine] = tilt_r(images, angles[mine], other, **settings)
     mask, diameter = particle_mask(volume)
     correlation = shell_correlation(*volumes, mask=mask, rng=rng, beams=rotation(angles)[:, 2])

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tomo.arrays import library_of
 from tomo.descent import Descent, Iteration, Progress, Reconstruction, Rules, on_host, run
 from tomo.geometry import checked_stack
 from tomo.projector import Projector
@@ -87,7 +88,7 @@ def resire(
 
 def slabs_of(projections: Any, angles_deg: ArrayLike, memory_bytes: int | None, **given: Any) -> list[Projector]:
     """Projectors of consecutive planes, as many as `memory_bytes` asks for; one of the whole volume for None."""
-    xp = projections.__array_namespace__()
+    xp = library_of(projections)
     dtype = np.float64 if projections.dtype == np.float64 else np.float32
     shape = projections.shape[1:]
     depth = given["depth"] or shape[1]

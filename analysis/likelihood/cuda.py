@@ -1,4 +1,7 @@
-"""The sums of `kernels` on a GPU: one thread for each atom in each tilt, and the same text line for line."""
+"""The sums of `kernels` on a GPU, with the same arithmetic: one thread for each column of pixels of each atom in each tilt.
+
+Neighbouring threads read neighbouring pixels; the columns of an atom are added up by atomic operations.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,8 @@ from analysis.likelihood.psf import STEPS_PER_PX2
 THREADS = 128
 
 ARGUMENTS = (
-    "int tilts, int atoms, int kinds, int entries, int ny, int nx, double reach, const double* at, const double* bright, "
-    "const long long* element, const double* tables"
+    "int tilts, int atoms, int kinds, int entries, int ny, int nx, int columns, double reach, const double* positions, "
+    "const double* to_pixels, const double* origin, const double* bright, const long long* element, const double* tables"
 )
 
 SOURCE = (
@@ -21,89 +24,109 @@ SOURCE = (
 #define ARGUMENTS {ARGUMENTS}
 #define STEPS_PER_PX2 {STEPS_PER_PX2!r}"""
     r"""
-// Names of an atom in a tilt: where it is seen, its brightness and table, and the box of pixels (y, x) that it reaches.
-#define ATOM \
-    const long long number = (long long)blockIdx.x * blockDim.x + threadIdx.x; \
+// Names of an atom in a tilt: where it is seen, its brightness and table; one column x of its pixels, and its rows.
+#define COLUMN_OF_ATOM \
+    const long long index = (long long)blockIdx.x * blockDim.x + threadIdx.x, number = index / columns; \
     if (number >= (long long)tilts * atoms) return; \
-    const int t = (int)(number / atoms); \
-    const double x0 = at[2 * number], y0 = at[2 * number + 1], height = bright[number]; \
-    const double* table = tables + ((long long)t * kinds + element[number % atoms]) * entries; \
-    const double end = entries - 1.001; \
-    const int left = max(0, (int)ceil(x0 - reach)), right = min(nx - 1, (int)floor(x0 + reach)); \
+    const int t = (int)(number / atoms), a = (int)(number % atoms); \
+    const double *m = to_pixels + 6 * t, *r = positions + 3 * a; \
+    const double x0 = m[0] * r[0] + m[1] * r[1] + m[2] * r[2] + origin[2 * t]; \
+    const double y0 = m[3] * r[0] + m[4] * r[1] + m[5] * r[2] + origin[2 * t + 1]; \
+    const int x = (int)ceil(x0 - reach) + (int)(index % columns); \
+    if (x < 0 || x >= nx || x > x0 + reach) return; \
+    const double height = bright[number], dx = x - x0, end = entries - 1.001; \
+    const double* table = tables + ((long long)t * kinds + element[a]) * entries; \
     const int low = max(0, (int)ceil(y0 - reach)), high = min(ny - 1, (int)floor(y0 + reach));
 
 // Distance, the entry k of the table, what is left of it, and how the table falls there.
 #define PIXEL \
-    const double dx = x - x0, dy = y - y0; \
+    const double dy = y - y0; \
     const double s = min((dy * dy + dx * dx) * STEPS_PER_PX2, end); \
     const int k = (int)s; \
-    const double fall = table[k + 1] - table[k];
+    const double fall = table[k + 1] - table[k]; \
+    const long long pixel = ((long long)t * ny + y) * nx + x;
 
 extern "C" __global__ void render(ARGUMENTS, double* out)
 {
-    ATOM
-    for (int y = low; y <= high; ++y)
-        for (int x = left; x <= right; ++x) {
-            PIXEL
-            atomicAdd(out + ((long long)t * ny + y) * nx + x, height * (table[k] + (s - k) * fall));
-        }
+    COLUMN_OF_ATOM
+    for (int y = low; y <= high; ++y) {
+        PIXEL
+        atomicAdd(out + pixel, height * (table[k] + (s - k) * fall));
+    }
 }
 
 extern "C" __global__ void pulls(ARGUMENTS, const double* slope, double* out)
 {
-    ATOM
-    double along_x = 0, along_y = 0, plain = 0;
-    for (int y = low; y <= high; ++y)
-        for (int x = left; x <= right; ++x) {
-            PIXEL
-            const double here = slope[((long long)t * ny + y) * nx + x];
-            plain += here * (table[k] + (s - k) * fall);
-            along_x += here * fall * dx;
-            along_y += here * fall * dy;
-        }
+    COLUMN_OF_ATOM
+    double across = 0, along_y = 0, plain = 0;
+    for (int y = low; y <= high; ++y) {
+        PIXEL
+        const double here = slope[pixel];
+        plain += here * (table[k] + (s - k) * fall);
+        across += here * fall;
+        along_y += here * fall * dy;
+    }
     const double chain = -2 * STEPS_PER_PX2 * height;
-    out[3 * number] = chain * along_x;
-    out[3 * number + 1] = chain * along_y;
-    out[3 * number + 2] = plain;
+    atomicAdd(out + 3 * number, chain * across * dx);
+    atomicAdd(out + 3 * number + 1, chain * along_y);
+    atomicAdd(out + 3 * number + 2, plain);
 }
 
 extern "C" __global__ void sharpness(ARGUMENTS, const double* weight, double* out)
 {
-    ATOM
+    COLUMN_OF_ATOM
     const double chain = -2 * STEPS_PER_PX2 * height;
-    double xx = 0, xy = 0, xb = 0, yy = 0, yb = 0, bb = 0;
-    for (int y = low; y <= high; ++y)
-        for (int x = left; x <= right; ++x) {
-            PIXEL
-            const double here = weight[((long long)t * ny + y) * nx + x];
-            const double value = table[k] + (s - k) * fall, slope = chain * fall;
-            xx += here * slope * slope * dx * dx;
-            xy += here * slope * slope * dx * dy;
-            yy += here * slope * slope * dy * dy;
-            xb += here * slope * value * dx;
-            yb += here * slope * value * dy;
-            bb += here * value * value;
-        }
+    double plain = 0, along_y = 0, square_y = 0, bright_x = 0, bright_y = 0, square = 0;
+    for (int y = low; y <= high; ++y) {
+        PIXEL
+        const double here = weight[pixel], value = table[k] + (s - k) * fall, slope = chain * fall;
+        plain += here * slope * slope;
+        along_y += here * slope * slope * dy;
+        square_y += here * slope * slope * dy * dy;
+        bright_x += here * slope * value;
+        bright_y += here * slope * value * dy;
+        square += here * value * value;
+    }
     double* mine = out + 6 * number;
-    mine[0] = xx; mine[1] = xy; mine[2] = xb; mine[3] = yy; mine[4] = yb; mine[5] = bb;
+    atomicAdd(mine, plain * dx * dx);
+    atomicAdd(mine + 1, along_y * dx);
+    atomicAdd(mine + 2, bright_x * dx);
+    atomicAdd(mine + 3, square_y);
+    atomicAdd(mine + 4, bright_y);
+    atomicAdd(mine + 5, square);
 }
 """
 )
 
 
-def launch(name: str, at: Any, bright: Any, element: Any, table: Any, reach: float, *images: Any) -> None:
-    """Run a kernel for all tilts; arguments as those of `kernels`, the last ones (image to read, out) on the GPU."""
+def launch(
+    name: str,
+    positions: Any,
+    to_pixels: Any,
+    origin: Any,
+    bright: Any,
+    element: Any,
+    tables: Any,
+    reach_px: float,
+    *images: Any,
+) -> None:
+    """Run a kernel for all tilts: positions (atoms, 3) seen at to_pixels (tilts, 2, 3) · position + origin (tilts, 2); the others as
+    those of `kernels`, the last ones (image to read, out) on the GPU."""
+    tilts, atoms = bright.shape
+    ny, nx = images[0].shape[1:]
+    columns = 2 * int(np.ceil(reach_px)) + 1
+    sizes = [np.int32(n) for n in (tilts, atoms, *tables.shape[1:], ny, nx, columns)]
+    doubles = [_there(array, np.float64) for array in (positions, to_pixels, origin, bright)]
+    blocks = -(-tilts * atoms * columns // THREADS)
+    if blocks:
+        read = (*sizes, np.float64(reach_px), *doubles, _there(element, np.int64), _there(tables, np.float64))
+        _kernel(name)((blocks,), (THREADS,), (*read, *images))
+
+
+def _there(array: Any, dtype: Any) -> Any:
     import cupy
 
-    tilts, atoms = bright.shape
-    kinds, entries = table.shape[1:]
-    ny, nx = images[0].shape[1:]
-    sizes = [np.int32(n) for n in (tilts, atoms, kinds, entries, ny, nx)]
-    doubles = [cupy.ascontiguousarray(cupy.asarray(a, np.float64)) for a in (at, bright)]
-    which, tables = cupy.asarray(element, np.int64), cupy.ascontiguousarray(cupy.asarray(table, np.float64))
-    blocks = -(-tilts * atoms // THREADS)
-    if blocks:
-        _kernel(name)((blocks,), (THREADS,), (*sizes, np.float64(reach), *doubles, which, tables, *images))
+    return cupy.ascontiguousarray(cupy.asarray(array, dtype))
 
 
 @cache

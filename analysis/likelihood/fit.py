@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.atoms import Atoms
-from analysis.likelihood.model import Model, State
+from analysis.likelihood.model import Model, State, library_of
 from analysis.likelihood.naming import renamed_by_brightness
 from analysis.likelihood.nuisance import first_width, fit_defocus, fit_light, fit_shifts, fit_widths, unnarrowed
 from analysis.likelihood.places import fit_places
@@ -124,7 +124,7 @@ def model_of(
     threads: int | None,
 ) -> Model:
     """The checked input of `fit_counts` as a model."""
-    xp = library(counts)
+    xp = library_of(counts)
     electrons, turned = xp.asarray(counts, np.float64), np.asarray(rotations, np.float64)
     if not len(atoms):
         raise ValueError("atoms is empty; expected at least one atom to begin with.")
@@ -140,20 +140,22 @@ def model_of(
         )
     if not (np.isfinite(pixel_A) and pixel_A > 0):
         raise ValueError(f"pixel_A is {pixel_A}; expected the edge of a pixel in Å, a positive number.")
-    level: Any = xp.asarray(ground, np.float64) if np.ndim(ground) else float(np.asarray(ground))
-    if np.ndim(level) and np.shape(level) != electrons.shape:
-        raise ValueError(f"ground has shape {np.shape(level)}; expected a number or {electrons.shape}.")
-    if not xp.isfinite(level).all() or xp.min(level) < 0 or not xp.max(level) > 0:
+    level: Any = xp.asarray(ground, np.float64)
+    if level.ndim and level.shape != electrons.shape:
+        raise ValueError(f"ground has shape {level.shape}; expected a number or {electrons.shape}.")
+    if not xp.isfinite(level).all() or level.min() < 0 or not level.max() > 0:
         raise ValueError(
             "ground is not finite, negative or all zero; expected electrons, the level beside the particle."
         )
     spread = Spread.of(optics, float(pixel_A), WIDEST_A)
-    return Model(electrons, turned, float(pixel_A), spread, level, available_threads() if threads is None else threads)
-
-
-def library(counts: ArrayLike) -> Any:
-    """numpy, or the library whose array the counts are."""
-    return counts.__array_namespace__() if hasattr(counts, "__array_namespace__") else np
+    return Model(
+        electrons,
+        turned,
+        float(pixel_A),
+        spread,
+        level if level.ndim else float(level),
+        available_threads() if threads is None else threads,
+    )
 
 
 def _start(

@@ -17,8 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from analysis.atoms import Atoms
 from analysis.compare import compare
-from analysis.likelihood.fit import Free, Progress, fit_counts, library, model_of
-from analysis.likelihood.model import State
+from analysis.likelihood.fit import Free, Progress, fit_counts, model_of
+from analysis.likelihood.model import State, library_of
 from analysis.likelihood.psf import Optics
 from analysis.likelihood.result import Fitted, deviance_ratios
 
@@ -83,7 +83,7 @@ def fit_halves(
 
     Raises ValueError as `fit_counts` does, and for fewer than 6 tilts.
     """
-    electrons, turned = library(counts).asarray(counts, np.float64), np.asarray(rotations, np.float64)
+    electrons, turned = library_of(counts).asarray(counts, np.float64), np.asarray(rotations, np.float64)
     if len(electrons) < FEWEST_TILTS:
         raise ValueError(f"counts hold {len(electrons)} tilts; expected at least {FEWEST_TILTS} to part them in two.")
     parts = [np.arange(first, len(electrons), 2) for first in (0, 1)]
@@ -126,7 +126,7 @@ def _of(value: Any, part: NDArray[np.int64]) -> Any:
     """The tilts of a part, of what each tilt has its own of."""
     if value is None or not np.ndim(value):
         return value
-    xp = library(value)
+    xp = library_of(value)
     return xp.asarray(value)[xp.asarray(part)]
 
 

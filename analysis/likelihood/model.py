@@ -10,6 +10,7 @@ Standard shapes: counts, expected (tilts, y, x); places (tilts, atoms, 2) as pix
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -66,7 +67,7 @@ class Model:
     @property
     def xp(self) -> Any:
         """numpy or cupy, where the images are."""
-        return self.counts.__array_namespace__()
+        return library_of(self.counts)
 
     @property
     def to_pixels(self) -> Array:
@@ -134,11 +135,17 @@ class Model:
 
     def _run(self, kernel: Any, state: State, bright: Array, tables: Array, *images: Array) -> None:
         """A kernel over all tilts where the counts are: on threads of the CPU, or on the GPU."""
-        asked: tuple[Any, ...] = (self.seen(state), bright, state.element, tables, self.spread.reach_px, *images)
+        shared: tuple[Any, ...] = (bright, state.element, tables, self.spread.reach_px, *images)
         if self.xp is np:
-            share_out(kernel, len(self.counts), self.threads, *asked)
+            share_out(kernel, len(self.counts), self.threads, self.seen(state), *shared)
         else:
-            cuda.launch(kernel.__name__, *asked)
+            cuda.launch(kernel.__name__, state.positions_A, self.to_pixels, self.origin(state), *shared)
+
+
+def library_of(array: Any) -> Any:
+    """cupy where the array is of it, else numpy; cupy's arrays do not answer `__array_namespace__`."""
+    library = type(array).__module__.partition(".")[0]
+    return sys.modules["cupy"] if library == "cupy" else np
 
 
 def on_host(array: Any) -> Array:

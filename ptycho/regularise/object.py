@@ -17,7 +17,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ptycho.grid import Array, irfft2, rfft2
+from ptycho.grid import Array, irfft2, library_of, rfft2
 from ptycho.regularise.schedule import OBJECT_KINDS, Regulariser, active
 from ptycho.regularise.variation import variation_prox
 
@@ -103,7 +103,7 @@ def layer_modes(gaps_A: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray, np.n
 
 def _along_z(matrix: np.ndarray, potential: Array) -> Array:
     """Matrix (i, slice) applied along the slices: (part, state, i, Y, X)."""
-    xp = potential.__array_namespace__()
+    xp = library_of(potential)
     *leading, slices, y, x = potential.shape
     flat = potential.reshape(*leading, slices, y * x)
     return (xp.asarray(matrix.astype(potential.dtype)) @ flat).reshape(*leading, len(matrix), y, x)
@@ -131,7 +131,7 @@ def _kz_filter(potential: Array, r: Regulariser, sampling: _Sampling) -> Array:
     if potential.shape[-3] == 1:
         return potential
     to_modes, from_modes, _, k_z = layer_modes(sampling.gaps_A)
-    xp = potential.__array_namespace__()
+    xp = library_of(potential)
     spectrum = rfft2(_along_z(to_modes[1:], potential))
     k_r2 = _squared_frequencies(potential, sampling.pixel_A)
     k_z2 = xp.asarray(k_z[1:, None, None].astype(potential.dtype)) ** 2
@@ -143,7 +143,7 @@ def _kz_filter(potential: Array, r: Regulariser, sampling: _Sampling) -> Array:
 
 def _squared_frequencies(potential: Array, pixel_A: float) -> Array:
     """k_r² in 1/Å² on the half plane (Y, Xr) of `rfft2`."""
-    xp = potential.__array_namespace__()
+    xp = library_of(potential)
     y, x = potential.shape[-2:]
     k2 = xp.fft.fftfreq(y, pixel_A)[:, None] ** 2 + xp.fft.rfftfreq(x, pixel_A)[None, :] ** 2
     return k2.astype(potential.dtype)
@@ -158,7 +158,7 @@ def _filter(potential: Array, kernel: Array, weight: float) -> Array:
 
 def _blur(potential: Array, r: Regulariser, sampling: _Sampling) -> Array:
     k2 = _squared_frequencies(potential, sampling.pixel_A)
-    xp = potential.__array_namespace__()
+    xp = library_of(potential)
     return _filter(potential, xp.exp(-2 * (math.pi * r.number("sigma_A")) ** 2 * k2), r.weight)
 
 
@@ -176,25 +176,25 @@ def _tv(potential: Array, r: Regulariser, sampling: _Sampling) -> Array:
 def _level(potential: Array, r: Regulariser) -> Array | float:
     if r.level != "median":
         return r.number("level")
-    return potential.__array_namespace__().median(potential, axis=(-2, -1), keepdims=True)
+    return library_of(potential).median(potential, axis=(-2, -1), keepdims=True)
 
 
 def _l1(potential: Array, r: Regulariser, sampling: _Sampling) -> Array:
     """What is beyond the threshold, moved by it towards the level."""
-    xp, threshold = potential.__array_namespace__(), sampling.step * r.weight
+    xp, threshold = library_of(potential), sampling.step * r.weight
     away = potential - _level(potential, r)
     return potential - xp.clip(away, -threshold, threshold)
 
 
 def _positivity(potential: Array, r: Regulariser, sampling: _Sampling) -> Array:
-    xp = potential.__array_namespace__()
+    xp = library_of(potential)
     return potential + r.weight * xp.maximum(_level(potential, r) - potential, 0)
 
 
 def _amplitude(potential: Array, r: Regulariser, sampling: _Sampling) -> Array:
     """Absorption of the nearest allowed amplitude; low = 0 sets no upper bound."""
     low, high = r.number("low"), r.number("high")
-    inside = potential.__array_namespace__().clip(potential, -math.log(high), -math.log(low) if low else math.inf)
+    inside = library_of(potential).clip(potential, -math.log(high), -math.log(low) if low else math.inf)
     return potential + r.weight * (inside - potential)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ptycho.grid import Array, fft2, ifft2, irfft2, rfft2
+from ptycho.grid import Array, fft2, ifft2, irfft2, library_of, rfft2
 from ptycho.regularise.schedule import PROBE_KINDS, Regulariser, active
 
 
@@ -33,7 +33,7 @@ def regularise_probe(
     """
     if probe.ndim != 3 or probe.dtype.kind != "c":
         raise ValueError(f"probe is {probe.dtype} of shape {probe.shape}; expected complex (mode, y, x).")
-    shift = probe.__array_namespace__().zeros(2, probe.real.dtype)
+    shift = library_of(probe).zeros(2, probe.real.dtype)
     for r in regularisers:
         if r.kind not in PROBE_KINDS or not active(r, iteration):
             continue
@@ -64,7 +64,7 @@ def orthogonalising_rotation(probe: Array) -> Array:
     else lives in the space of the modes (momenta, derivatives) has to be rotated by it too. Orthogonal modes in order
     are left as they are: of the free phases those are taken that make the diagonal real and not negative.
     """
-    xp = probe.__array_namespace__()
+    xp = library_of(probe)
     modes = probe.reshape(len(probe), -1).astype("complex128")
     vectors = xp.linalg.eigh(modes @ modes.conj().T)[1][:, ::-1]
     rotation = vectors.conj().T
@@ -89,7 +89,7 @@ def centroid_px(probe: Array) -> Array:
     usual centroid, and unlike that one it moves with the probe when tails leave the window on one side and enter on the
     other.
     """
-    xp = probe.__array_namespace__()
+    xp = library_of(probe)
     intensity = (xp.abs(probe) ** 2).sum(0)
     centre = []
     for axis, n in enumerate(intensity.shape):
@@ -103,7 +103,7 @@ def centroid_px(probe: Array) -> Array:
 
 def shifted(a: Array, shift_px: Array) -> Array:
     """Images (..., y, x), real or complex, moved by shift_px (2,) as (y, x): a'(r) = a(r − shift), periodic."""
-    xp = a.__array_namespace__()
+    xp = library_of(a)
     y, x = a.shape[-2:]
     move = xp.asarray(shift_px)
     real = a.dtype.kind == "f"
@@ -120,7 +120,7 @@ def _complex_of(a: Array) -> str:
 
 def _disk(distance: Array, radius: float, edge: float) -> Array:
     """1 within the radius, then a quarter wave of cos² down to 0 at radius·(1 + edge)."""
-    xp = distance.__array_namespace__()
+    xp = library_of(distance)
     if edge == 0:
         return (distance <= radius).astype(distance.dtype)
     return xp.cos(0.5 * math.pi * xp.clip((distance - radius) / (edge * radius), 0, 1)) ** 2 * (
@@ -129,7 +129,7 @@ def _disk(distance: Array, radius: float, edge: float) -> Array:
 
 
 def _support(probe: Array, r: Regulariser, pixel_A: float) -> Array:
-    xp = probe.__array_namespace__()
+    xp = library_of(probe)
     offsets = []
     for n, centre in zip(probe.shape[1:], centroid_px(probe), strict=True):
         at = xp.arange(n, dtype=probe.real.dtype) - n // 2 - centre
@@ -139,7 +139,7 @@ def _support(probe: Array, r: Regulariser, pixel_A: float) -> Array:
 
 
 def _aperture(probe: Array, r: Regulariser, pixel_A: float) -> Array:
-    xp = probe.__array_namespace__()
+    xp = library_of(probe)
     ky, kx = (xp.fft.fftfreq(n, pixel_A) for n in probe.shape[1:])
     distance = xp.hypot(ky[:, None], kx[None, :]).astype(probe.real.dtype)
     spectrum = fft2(probe.copy())
@@ -149,7 +149,7 @@ def _aperture(probe: Array, r: Regulariser, pixel_A: float) -> Array:
 
 def _smooth(probe: Array, r: Regulariser, pixel_A: float) -> Array:
     """The amplitude is blurred on the periodic grid of frequencies, whose step is 1 / (n · pixel)."""
-    xp = probe.__array_namespace__()
+    xp = library_of(probe)
     spectrum = fft2(probe.copy())
     amplitude = xp.abs(spectrum)
     y, x = probe.shape[1:]
@@ -169,6 +169,6 @@ def _power(probe: Array, r: Regulariser, electrons: float | None) -> Array:
     target = electrons if r.electrons is None else r.electrons
     if target is None:
         raise ValueError('electrons is not known for "probe_power"; expected electrons per pattern in the regulariser.')
-    xp = probe.__array_namespace__()
+    xp = library_of(probe)
     power = (xp.abs(probe) ** 2).sum()
     return probe * (1 + r.weight * (xp.sqrt(float(target) / power) - 1))

@@ -15,7 +15,7 @@ from types import EllipsisType
 
 import numpy as np
 
-from ptycho.grid import Array
+from ptycho.grid import Array, library_of
 
 _Index = tuple[slice | EllipsisType, ...]
 
@@ -30,7 +30,7 @@ def variation_prox(a: Array, weight: float, ratios: Sequence[float] = (), passes
         return a
     scales = _scales(a, ratios)
     length = 1 / (8 + 4 * max(ratios, default=0.0) ** 2)
-    xp = a.__array_namespace__()
+    xp = library_of(a)
     dual = ahead = xp.zeros((len(scales), *a.shape), a.dtype)
     momentum = 1.0
     for _ in range(passes):
@@ -43,7 +43,7 @@ def variation_prox(a: Array, weight: float, ratios: Sequence[float] = (), passes
 
 def _scales(a: Array, ratios: Sequence[float]) -> list[Array]:
     """Factor of the differences along x, y and, where asked for, z."""
-    xp = a.__array_namespace__()
+    xp = library_of(a)
     one = xp.ones((1, 1, 1), a.dtype)
     if not any(ratios):
         return [one, one]
@@ -57,7 +57,7 @@ def _sides(axis: int) -> tuple[_Index, _Index]:
 
 
 def _gradient(a: Array, scales: list[Array]) -> Array:
-    xp = a.__array_namespace__()
+    xp = library_of(a)
     out = xp.zeros((len(scales), *a.shape), a.dtype)
     for axis, scale in enumerate(scales):
         before, after = _sides(axis)
@@ -78,6 +78,6 @@ def _divergence(dual: Array, scales: list[Array]) -> Array:
 
 def _project(dual: Array, radius: float) -> Array:
     """Vectors longer than `radius` brought to that length, in place."""
-    xp = dual.__array_namespace__()
+    xp = library_of(dual)
     dual *= radius / xp.maximum(xp.sqrt((dual**2).sum(0)), radius)
     return dual

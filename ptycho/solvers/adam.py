@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ptycho.grid import Array
+from ptycho.grid import Array, library_of
 from ptycho.problem import Problem, State
 from ptycho.settings import Settings
 from ptycho.solvers.metric import derivative
@@ -50,7 +50,7 @@ class AdamSolver:
         self._potential = self._potential - slope.dtype.type(rate) * direction
         state = replace(state, object=transmission(self._potential, state.object.dtype))
         if gradients.probe is not None:
-            xp = state.probe.__array_namespace__()
+            xp = library_of(state.probe)
             size = xp.sqrt(_power(state.probe))
             direction = self._probe.direction(gradients.probe, _power(gradients.probe))
             state = state.with_probe(state.probe - size.dtype.type(rate) * size * direction)
@@ -103,7 +103,7 @@ class _Moments:
         self.spread = real(_SPREAD) * self.spread + real(1 - _SPREAD) * square
         ahead = real(_MEAN) * self.mean + real(1 - _MEAN) * derivative
         ahead /= real(1 - _MEAN ** (self.updates + 1))
-        root = self.spread.__array_namespace__().sqrt(self.spread / real(1 - _SPREAD**self.updates))
+        root = library_of(self.spread).sqrt(self.spread / real(1 - _SPREAD**self.updates))
         return ahead / (root + real(_EPSILON) * root.max() + np.finfo(root.dtype).tiny)
 
 

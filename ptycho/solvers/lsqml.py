@@ -24,7 +24,7 @@ import numpy as np
 
 from ptycho.data import as_slice
 from ptycho.forward import Entering, Multislice
-from ptycho.grid import Array, fft2, rfft2
+from ptycho.grid import Array, fft2, library_of, rfft2
 from ptycho.likelihood import intensity
 from ptycho.patches import multiply
 from ptycho.problem import Problem, State, Waves
@@ -134,7 +134,7 @@ class LsqmlSolver:
 
     def _look(self, state: State, ids: np.ndarray, probe: bool) -> _Batch:
         """Loss and derivatives of a batch; as `Problem.gradients`, but the waves of some patterns are kept."""
-        xp = state.object.__array_namespace__()
+        xp = library_of(state.object)
         gradient = xp.zeros_like(state.object)
         probe_gradient = xp.zeros_like(state.probe) if probe else None
         losses, fitted = [], []
@@ -175,7 +175,7 @@ class LsqmlSolver:
             shifted = Illumination(state.illumination.scan, probe_direction, self.settings.threads)
         sums = sum(self._products(state, waves, turned, shifted) for waves in batch.fitted)
         sums = sums * sums.dtype.type(used / sum(len(waves.ids) for waves in batch.fitted))
-        xp, tiny = sums.__array_namespace__(), np.finfo(sums.dtype).tiny
+        xp, tiny = library_of(sums), np.finfo(sums.dtype).tiny
         aa, ab, bb = sums
         if probe_direction is None or batch.probe is None:
             return xp.maximum(-slope / (aa + tiny), 0), None
@@ -185,7 +185,7 @@ class LsqmlSolver:
 
     def _products(self, state: State, waves: Waves, turned: Array, shifted: Illumination | None) -> Array:
         """Σ w I'_O², Σ w I'_O I'_P and Σ w I'_P² of some patterns."""
-        xp, rows = turned.__array_namespace__(), as_slice(waves.ids)
+        xp, rows = library_of(turned), as_slice(waves.ids)
         scale, background = (None if a is None else a[rows] for a in (state.scales, state.backgrounds))
         weight = self.problem.likelihood.information(intensity(waves.detector, scale, background), self.problem.offset)
         if self.problem.counts.mask is not None:
@@ -217,7 +217,7 @@ class LsqmlSolver:
 
     def _carry_on(self) -> None:
         """Heavy ball from pass to pass: the share `momentum` of the last changes, as far as two successive passes agree."""
-        xp = self._potential.__array_namespace__()
+        xp = library_of(self._potential)
         change = self._potential - self._start
         norms = xp.sqrt((change * change).sum() * (self._change * self._change).sum())
         agreement = xp.maximum((change * self._change).sum() / (norms + np.finfo(change.dtype).tiny), 0)
@@ -236,7 +236,7 @@ def _first(waves: Waves, count: int) -> Waves:
 
 def _rate(detector: Array, behind: list[Array], threads: int) -> Array:
     """Change (pattern, ky, kx) of Σ |Ψ|² by a change of the waves behind the last slice, one for each state of the object."""
-    xp = detector.__array_namespace__()
+    xp = library_of(detector)
     waves = [fft2(wave, threads) for wave in behind]
     change = waves[0] if len(waves) == 1 else xp.concatenate(waves, axis=1)
     product = detector.view(detector.real.dtype) * change.view(change.real.dtype)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ptycho.grid import Array, irfft2, rfft2, to_numpy
+from ptycho.grid import Array, irfft2, library_of, rfft2, to_numpy
 from ptycho.information import (
     canvas_radii,
     expected_spectrum,
@@ -51,7 +51,7 @@ class Metric:
     ) -> None:
         self.problem, self.settings = problem, settings
         self._shape, self._real = state.object.shape, state.object.real.dtype
-        self._xp = state.object.__array_namespace__()
+        self._xp = library_of(state.object)
         if held is not None:
             self.brightest, self._information = float(held["brightest"]), to_numpy(held["information"])
             strength = float(held["prior"])
@@ -152,4 +152,4 @@ class Metric:
 def derivative(object_: Array, gradient: Array, parts: int) -> Array:
     """∂L/∂(φ, μ) (part, state, slice, Y, X) from ∂L/∂O* (state, slice, Y, X)."""
     product = object_.conj() * gradient
-    return object_.__array_namespace__().stack([2 * product.imag, -2 * product.real][:parts])
+    return library_of(object_).stack([2 * product.imag, -2 * product.real][:parts])

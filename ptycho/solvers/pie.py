@@ -25,7 +25,7 @@ import numpy as np
 
 from ptycho.data import as_slice
 from ptycho.forward import Multislice
-from ptycho.grid import Array, fft2, ifft2
+from ptycho.grid import Array, fft2, ifft2, library_of
 from ptycho.patches import multiply, scatter_add
 from ptycho.problem import Problem, State, Waves
 from ptycho.scan import Illumination, Scan, Variations
@@ -53,7 +53,7 @@ class PieSolver:
 
     def step(self, state: State, ids: np.ndarray, probe: bool) -> tuple[State, Array]:
         """Update the object (and the probe) with the patterns `ids`; returns the new state and each pattern's loss."""
-        xp = self._object.__array_namespace__()
+        xp = library_of(self._object)
         state = replace(state, object=self._object)
         box = self._box(state, ids)
         losses: list[Array] = []
@@ -108,7 +108,7 @@ class PieSolver:
 
     def _box(self, state: State, ids: np.ndarray) -> _Box:
         """The part of the object that the patterns `ids` see."""
-        xp = self._object.__array_namespace__()
+        xp = library_of(self._object)
         scan = state.illumination.scan
         low, high = scan.corners[ids].min(0), scan.corners[ids].max(0) + np.array(scan.window)
         place = (..., slice(int(low[0]), int(high[0])), slice(int(low[1]), int(high[1])))
@@ -120,7 +120,7 @@ class PieSolver:
 
     def _weight(self, power: Array) -> Array:
         """(1 − a) |ψ|² + a max |ψ|² of each slice."""
-        xp, alpha = power.__array_namespace__(), self.settings.pie_alpha
+        xp, alpha = library_of(power), self.settings.pie_alpha
         highest = xp.maximum(power.max(axis=(-2, -1), keepdims=True), np.finfo(power.dtype).tiny)
         return power.dtype.type(1 - alpha) * power + power.dtype.type(alpha) * highest
 

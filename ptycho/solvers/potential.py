@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ptycho.grid import Array
+from ptycho.grid import Array, library_of
 from ptycho.problem import Problem, State
 from ptycho.regularise import regularise_object
 from ptycho.settings import Settings
@@ -16,7 +16,7 @@ from ptycho.settings import Settings
 
 def potential(object_: Array, object_type: str) -> Array:
     """Phase (and absorption) of an object; the phase lies within ±π."""
-    xp = object_.__array_namespace__()
+    xp = library_of(object_)
     phase = xp.angle(object_)
     if object_type == "phase":
         return phase[None]
@@ -25,7 +25,7 @@ def potential(object_: Array, object_type: str) -> Array:
 
 def transmission(value: Array, dtype: np.dtype) -> Array:
     """The object of a potential."""
-    xp = value.__array_namespace__()
+    xp = library_of(value)
     out = xp.empty(value.shape[1:], dtype)
     out.real, out.imag = xp.cos(value[0]), xp.sin(value[0])
     if len(value) == 2:

@@ -29,9 +29,9 @@ using std::min; using std::max; using std::ceil; using std::floor;
 static struct {{ int x; }} blockIdx, threadIdx, blockDim;
 static void atomicAdd(double* at, double value) {{ *at += value; }}
 {source}
-#define RUN(call) for (blockIdx.x = 0; blockIdx.x * 8 < tilts * atoms; ++blockIdx.x) \
+#define RUN(call) for (blockIdx.x = 0; blockIdx.x * 8 < tilts * atoms * columns; ++blockIdx.x) \
     for (threadIdx.x = 0; threadIdx.x < 8; ++threadIdx.x) {{ blockDim.x = 8; call; }}
-#define GIVEN tilts, atoms, kinds, entries, ny, nx, reach, at, bright, element, tables
+#define GIVEN tilts, atoms, kinds, entries, ny, nx, columns, reach, positions, to_pixels, origin, bright, element, tables
 extern "C" void run_render(ARGUMENTS, double* out) {{ RUN(render(GIVEN, out)) }}
 extern "C" void run_pulls(ARGUMENTS, const double* image, double* out) {{ RUN(pulls(GIVEN, image, out)) }}
 extern "C" void run_sharpness(ARGUMENTS, const double* image, double* out) {{ RUN(sharpness(GIVEN, image, out)) }}
@@ -64,8 +64,9 @@ def test_the_text_run_on_the_host_agrees(tmp_path: Path, rng: np.random.Generato
     images = [rng.normal(size=(TILTS, SIDE, SIDE))] if IMAGES[name] else []
     expected, found = np.zeros(shape), np.zeros(shape)
     getattr(kernels, name)(0, TILTS, at, bright, state.element, tables, spread.reach_px, *images, expected)
-    sizes = (TILTS, ATOMS, KINDS, tables.shape[-1], SIDE, SIDE)
-    arrays = [np.ascontiguousarray(a) for a in (at, bright, state.element.astype(np.int64), tables, *images)]
+    sizes = (TILTS, ATOMS, KINDS, tables.shape[-1], SIDE, SIDE, 2 * int(np.ceil(spread.reach_px)) + 1)
+    places = (state.positions_A, model.to_pixels, model.origin(state))
+    arrays = [np.ascontiguousarray(a) for a in (*places, bright, state.element.astype(np.int64), tables, *images)]
     run = getattr(_compiled(tmp_path), f"run_{name}")
     run(*sizes, ctypes.c_double(spread.reach_px), *(ctypes.c_void_p(a.ctypes.data) for a in (*arrays, found)))
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12 * np.abs(expected).max())

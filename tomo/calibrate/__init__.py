@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tomo.arrays import library_of
 from tomo.geometry import checked_stack
 
 Array = NDArray[np.float64]
@@ -102,7 +103,7 @@ def calibrate(
         tolerance_deg,
         progress,
         threads,
-        images.__array_namespace__(),
+        library_of(images),
     )
 
 
@@ -112,7 +113,7 @@ def _each(switch: bool | tuple[bool, ...], count: int) -> tuple[bool, ...]:
 
 def _checked(projections: Any, angles_deg: ArrayLike, min_distance_px: float) -> Array:
     angles = checked_stack(projections, angles_deg)
-    if not bool(projections.__array_namespace__().isfinite(projections).all()):
+    if not bool(library_of(projections).isfinite(projections).all()):
         raise ValueError("projections hold values that are not finite; mask or repair those pixels first.")
     if not min_distance_px >= 3:
         raise ValueError(f"min_distance_px is {min_distance_px}; expected at least 3 pixels from atom to atom.")
