@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 OWN_FILES = (
     "plan.toml", "summary.json", "report.html", "log.txt", "projections.h5", "aligned.h5", "volume.h5",
     "volume.trial.checkpoint.h5", "volume.volume.checkpoint.h5", "volume.half0.checkpoint.h5", "volume.half1.checkpoint.h5",
-    "candidates.h5", "traced.extxyz", "atoms.extxyz", "rings.json", "truth.extxyz", ".lock",
+    "candidates.h5", "traced.extxyz", "fit.h5", "atoms.extxyz", "rings.json", "truth.extxyz", ".lock",
 )  # fmt: skip
 OWN_PATTERNS = (
     "ptychography/tilt_*.h5",
@@ -185,7 +185,7 @@ def _road(plan: Plan, source: Input, directory: Path) -> Iterator[Stage]:
         "refinement", ("atoms.extxyz",), [plan.specimen.model_dump(), plan.refinement.model_dump(), _optics(source)],
         lambda context: refinement.refine(
             at("traced.extxyz"), at("aligned.h5"), at("projections.h5") if source.kind == "adf" else None,
-            at("atoms.extxyz"), plan.specimen, plan.refinement, context, source,
+            at("atoms.extxyz"), at("fit.h5"), plan.specimen, plan.refinement, context, source,
         ),
     )  # fmt: skip
     known = None if truth is None else [truth.model_dump(), _content_of(truth)]

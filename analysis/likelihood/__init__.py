@@ -12,7 +12,8 @@ the atoms; a traced volume only tells where to start. For counts there is no unb
     nuisance everything else               local    one atom at a time, exactly
     search   atoms added and dropped       result   errors, worth and element of every atom
     limit    the errors before an experiment
-    halves   two fits that share no count
+    halves   two fits that share no count  naming   which element is which brightness
+    cuda     the sums of kernels on a GPU
 """
 
 from __future__ import annotations

@@ -201,7 +201,9 @@ def refine(
     out: str = Out("refined.extxyz"),
     json: Json = False,
 ) -> None:
-    """Refine coordinates against aligned projections, or counts, and give every atom an error bar."""
+    """Refine coordinates against aligned projections, or counts, and give every atom an error bar; how well counts are explained goes
+    to a .fit.h5 beside them."""
+    from pyaet.artifacts import refuse_foreign
     from pyaet.io.structures import read_structure
     from pyaet.plan import Refinement, Specimen
     from pyaet.stages.refinement import refine as refine_stage
@@ -210,7 +212,10 @@ def refine(
     specimen = section(Specimen, None, elements=elements, min_distance_A=min_distance_A)
     path = target(out, atoms)
     settings = section(Refinement, setting)
-    tell(refine_stage(atoms, projections, counts, path, specimen, settings, context("cpu")), json)
+    record = path.with_suffix(".fit.h5")
+    if counts is not None:
+        refuse_foreign(record)
+    tell(refine_stage(atoms, projections, counts, path, record, specimen, settings, context("cpu")), json)
 
 
 def report(directory: Annotated[Path, typer.Argument(help="The run directory.")]) -> None:

@@ -115,6 +115,24 @@ class VolumeQuality:
 
 
 @dataclass(frozen=True)
+class Fit:
+    """A fit of counts: deviance of each tilt (n,) over that of noise, fitted and by the other half; likelihood gains (atoms,) and the
+    least asked for; distances of the atoms of two halves over those stated (pairs,); counts and expectation (m, y, x) of the m
+    tilts shown."""
+
+    tilts_deg: np.ndarray
+    deviance: np.ndarray
+    held_out: np.ndarray | None
+    gains: np.ndarray
+    believed: float
+    halves_ratio: np.ndarray | None
+    shown: tuple[int, ...]
+    counts: np.ndarray
+    expected: np.ndarray
+    pixel_A: float
+
+
+@dataclass(frozen=True)
 class Candidates:
     """Candidate sites: intensity (n,), label (n,) with -1 for a non-atom, elements, boundaries between classes."""
 
@@ -283,6 +301,26 @@ def read_volume_quality(path: Path) -> VolumeQuality | None:
         wedge_deg=float(told.get("wedge_deg", 0.0)),
         about_y=bool(abs(axis[1]) > NEARLY_Y),
     )
+
+
+def read_fit(path: Path) -> Fit | None:
+    """Return what `fit.h5` keeps of a fit of counts, None where it is absent."""
+    if not path.is_file():
+        return None
+    with reading_h5(path, "deviance", "likelihood_gain", "counts", "expected") as file:
+        held = {name: file[name][:] for name in file}
+        return Fit(
+            tilts_deg=held["angles_deg"][:, 1],
+            deviance=held["deviance"],
+            held_out=held.get("held_out_deviance"),
+            gains=held["likelihood_gain"],
+            believed=float(attribute(file, "least_gain")),
+            halves_ratio=held.get("halves_distance_ratio"),
+            shown=tuple(int(k) for k in held["shown"]),
+            counts=held["counts"],
+            expected=held["expected"],
+            pixel_A=float(attribute(file, "pixel_A")),
+        )
 
 
 def read_candidates(path: Path) -> Candidates | None:

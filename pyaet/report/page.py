@@ -52,6 +52,7 @@ def collect(directory: Path) -> list[Section]:
         ("volume", "Volume", lambda: sections_volume.volume_section(directory, summary)),
         ("candidates", "Candidates", lambda: sections_atoms.candidates_section(directory, summary)),
         ("atoms", "Atoms in 3D", lambda: sections_atoms.atoms_section(directory)),
+        ("fit", "Fit of the counts", lambda: sections_atoms.fit_section(directory)),
         ("errors", "Error bars", lambda: sections_atoms.errors_section(directory, summary)),
         ("structure", "Structure", lambda: sections_atoms.structure_section(directory, summary)),
         ("plan", "Plan and versions", lambda: overview.provenance_section(directory, summary)),

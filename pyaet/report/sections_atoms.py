@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from pyaet.plots import atoms as plots
-from pyaet.plots import structure
+from pyaet.plots import fit, structure
 from pyaet.plots.atoms_3d import atoms_in_3d
-from pyaet.plots.results import bonds_of, read_candidates, read_json, read_model
+from pyaet.plots.results import bonds_of, read_candidates, read_fit, read_json, read_model
 from pyaet.report.html import Section, numbers_table, table
 from pyaet.report.sections import shown, stage_numbers
 
@@ -90,6 +90,29 @@ def errors_section(directory: Path, summary: Mapping[str, Any]) -> Section | Non
         stage_numbers(summary, "refinement"),
     )
     return Section("errors", "Error bars", sentence, pieces)
+
+
+def fit_section(directory: Path) -> Section | None:
+    found = read_fit(directory / "fit.h5")
+    if found is None:
+        return None
+    sentence = (
+        "How well the atoms explain the electrons that were counted, one by one. Good: a deviance of 1 in every tilt, what is left looks "
+        "like noise, and no atom is near the least gain asked for; bad: tilts that stand out, spots or an outline of the particle in "
+        "what is left."
+    )
+    told = "Mismatch of every tilt: 1 is what counting alone gives. What each atom is worth: by how much the counts are likelier with it."
+    if found.halves_ratio is not None:
+        told += (
+            " Atoms of two halves: every other tilt was fitted apart; where error bars are honest, the atoms found twice lie as far apart "
+            "as they state."
+        )
+    pieces = (
+        shown(fit.draw_fit(found), "fit", "What tells whether the atoms explain the counts", told),
+        shown(fit.draw_residuals(found), "residuals", "Counts, expectation and what is left of some tilts",
+              "The least tilted, a usual and the worst explained tilt; red: more electrons than expected, blue: fewer."),
+    )  # fmt: skip
+    return Section("fit", "Fit of the counts", sentence, pieces)
 
 
 def _curves(record: Mapping[str, Any] | None) -> tuple[np.ndarray, dict[str, np.ndarray]] | None:

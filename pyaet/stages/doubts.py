@@ -22,8 +22,10 @@ BRIGHTER = (0.8, 2.5)
 """Powers of the ratio of atomic numbers between which the ratio of brightness lies."""
 BOND = (0.87, 1.3)
 """Nearest neighbours over the sum of their covalent radii, the median of a particle."""
-WALL, CROWDED = 1.04, 0.1
-"""Up to this many times the least distance allowed two atoms touch; of the atoms, the share that may."""
+TOUCHING, CROWDED = 1.02, 0.25
+"""Up to this many minimum distances apart two atoms touch; of the atoms, the share that may."""
+BARELY = 2.0
+"""Median gain in log-likelihood of the atoms of an element, in units of the least asked for, below which it is doubted."""
 
 
 def of_fit(found: Fitted, angles_deg: np.ndarray) -> list[str]:
@@ -39,7 +41,7 @@ def of_fit(found: Fitted, angles_deg: np.ndarray) -> list[str]:
         said.append(
             f"{count} tilts are explained worse than the others, number {named}: look at them, or leave them out"
         )
-    return said + _of_brightness(found)
+    return said + _of_brightness(found) + _of_gains(found)
 
 
 def _strays(deviance: np.ndarray, angles_deg: np.ndarray) -> tuple[int, str]:
@@ -74,6 +76,21 @@ def _of_brightness(found: Fitted) -> list[str]:
     return said
 
 
+def _of_gains(found: Fitted) -> list[str]:
+    from analysis.likelihood.search import BELIEVED
+
+    names, said = np.array(found.atoms.symbols), []
+    for symbol in found.amplitudes:
+        gains = found.worth[names == symbol]
+        if gains.size and np.median(gains) < BARELY * BELIEVED:
+            said.append(
+                f"the {gains.size} {symbol} atoms are hardly worth believing: half of them add less than {np.median(gains):.1f} to the "
+                f"log-likelihood of the counts, where {BELIEVED:g} is the least; the element may not be in the particle, or the dose is "
+                "too low to show it"
+            )
+    return said
+
+
 def of_halves(halves: Halves, angles_deg: np.ndarray) -> list[str]:
     """Of two halves of the series that find different atoms, or do not predict each other."""
     said = []
@@ -98,8 +115,8 @@ def of_halves(halves: Halves, angles_deg: np.ndarray) -> list[str]:
     return said
 
 
-def of_distances(atoms: Atoms, min_distance_A: float, wall_A: float) -> list[str]:
-    """Of nearest neighbours that no bond of these elements has, or that crowd at the least distance allowed, `wall_A`."""
+def of_distances(atoms: Atoms, min_distance_A: float) -> list[str]:
+    """Of nearest neighbours that no bond of these elements has, or that crowd at the minimum distance."""
     from ase.data import atomic_numbers, covalent_radii
     from scipy.spatial import cKDTree
 
@@ -114,7 +131,7 @@ def of_distances(atoms: Atoms, min_distance_A: float, wall_A: float) -> list[str
             f"nearest neighbours are {np.median(distance):.2f} Å apart, {ratio:.2f} times the sum of the covalent radii: "
             "wrong elements, a wrong pixel size, or atoms missing"
         )
-    crowded = float((distance < WALL * wall_A).mean())
+    crowded = float((distance < TOUCHING * min_distance_A).mean())
     if crowded > CROWDED:
         said.append(
             f"{crowded:.0%} of the atoms are as near to another as specimen.min_distance_A = {min_distance_A:g} allows: it is too large, "

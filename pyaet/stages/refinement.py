@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyaet.artifacts import reading_h5
+from pyaet.artifacts import Data, made_by, reading_h5, write_h5
 from pyaet.device import to_device
 from pyaet.io.errors import InputError, told_of
 from pyaet.io.structures import read_structure, write_extxyz
@@ -20,7 +20,7 @@ from pyaet.stages.context import Context
 from pyaet.stages.projections import Projections, read_projections
 
 if TYPE_CHECKING:
-    from analysis.likelihood import Halves
+    from analysis.likelihood import Fitted, Halves
 
 COLLAPSED = 0.8
 """Two refined atoms nearer than this share of the minimum distance are one; a real pair may scatter a little below it."""
@@ -42,6 +42,7 @@ def refine(
     aligned_path: Path,
     projections_path: Path | None,
     target: Path,
+    record: Path,
     specimen: Specimen,
     settings: Refinement,
     context: Context,
@@ -49,8 +50,11 @@ def refine(
 ) -> dict[str, Any]:
     """Refine the traced atoms and give each an error bar; return the stage's numbers.
 
-    projections_path: with counts the atoms are fitted to these instead of `aligned.h5`. source: names the optics of the probe.
+    projections_path: with counts the atoms are fitted to these instead of `aligned.h5`, and how well they are explained is written to
+    `record`. source: names the optics of the probe.
     """
+    if record.exists() and made_by(record) is not None:
+        record.unlink()
     atoms = read_structure(atoms_path)
     if not settings.enabled:
         write_extxyz(target, atoms, made_by=context.key)
@@ -66,7 +70,7 @@ def refine(
         )
     if counts is None:
         return _least_squares(atoms_path, aligned, target, specimen, settings, context)
-    return _likelihood(atoms_path, counts, aligned, target, specimen, settings, context, source)
+    return _likelihood(atoms_path, counts, aligned, target, record, specimen, settings, context, source)
 
 
 def read_counts(projections_path: Path, aligned_path: Path, pixel_A: float) -> Counts | None:
@@ -89,6 +93,7 @@ def _likelihood(
     counts: Counts,
     aligned: Projections,
     target: Path,
+    record: Path,
     specimen: Specimen,
     settings: Refinement,
     context: Context,
@@ -98,7 +103,6 @@ def _likelihood(
     from analysis.atoms import atomic_number
     from analysis.likelihood import Free, fit_counts, fit_halves
     from analysis.likelihood.halves import FEWEST_TILTS
-    from analysis.likelihood.search import APART
 
     shape = counts.electrons.shape
     electrons = to_device(counts.electrons, context.device)
@@ -140,9 +144,10 @@ def _likelihood(
         "worst_tilt_deviance": float(found.misfit[worst]),
         "warnings": [
             *doubts.of_fit(found, aligned.angles_deg),
-            *doubts.of_distances(found.atoms, specimen.min_distance_A, APART * specimen.min_distance_A),
+            *doubts.of_distances(found.atoms, specimen.min_distance_A),
         ],
     }
+    halves: Halves | None = None
     if settings.quality and shape[0] >= FEWEST_TILTS:
         with context.console.task("two halves", "deviance") as progress:
             try:
@@ -152,8 +157,32 @@ def _likelihood(
             else:
                 told |= _agreement(halves)
                 told["warnings"] += doubts.of_halves(halves, aligned.angles_deg)
+    _record(record, counts.electrons, found, halves, aligned, context.key)
     write_extxyz(target, found.atoms, columns, made_by=context.key)
     return told
+
+
+def _record(
+    path: Path, electrons: np.ndarray, found: Fitted, halves: Halves | None, aligned: Projections, key: str
+) -> None:
+    """Keep what shows how well the counts are explained: all tilts in numbers, three in pictures."""
+    from analysis.likelihood.search import BELIEVED
+
+    middle = np.argsort(found.misfit)[len(found.misfit) // 2]
+    chosen = (np.abs(aligned.angles_deg[:, 1]).argmin(), middle, found.misfit.argmax())
+    shown = np.array(list(dict.fromkeys(int(k) for k in chosen)))
+    data = {
+        "angles_deg": Data(aligned.angles_deg, "deg"),
+        "deviance": Data(found.misfit, ""),
+        "likelihood_gain": Data(found.worth, ""),
+        "shown": Data(shown, ""),
+        "counts": Data(electrons[shown].astype(np.float32), "electrons"),
+        "expected": Data(found.expected[shown].astype(np.float32), "electrons"),
+    }
+    if halves is not None:
+        data["held_out_deviance"] = Data(halves.held_out, "")
+        data["halves_distance_ratio"] = Data(halves.distance_A / halves.stated_A, "")
+    write_h5(path, data, {"pixel_A": aligned.pixel_A, "least_gain": BELIEVED}, key)
 
 
 def _agreement(halves: Halves) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from pyaet.io.errors import InputError
 from pyaet.io.structures import read_structure, write_extxyz
 from pyaet.io.xyz import read_xyz
 from pyaet.plan import Adf, Alignment, Plan, Refinement, Simulation, Specimen, load_plan
+from pyaet.plots.results import read_fit
+from pyaet.report.sections_atoms import fit_section
 from pyaet.stages import adf, alignment, doubts, limit
 from pyaet.stages.context import Context
 from pyaet.stages.refinement import read_counts, refine
@@ -44,7 +46,7 @@ def prepared(folder: Path, settings: Adf) -> None:
 def refined(folder: Path, settings: Refinement, projections: str | None = "projections.h5") -> dict:
     return refine(
         folder / "traced.extxyz", folder / "aligned.h5", folder / projections if projections else None,
-        folder / "atoms.extxyz", SPECIMEN, settings, CONTEXT,
+        folder / "atoms.extxyz", folder / "fit.h5", SPECIMEN, settings, CONTEXT,
     )  # fmt: skip
 
 
@@ -109,21 +111,43 @@ def test_halves_of_the_series_agree_or_are_doubted(made: Path) -> None:
 def test_an_element_that_is_not_there_is_doubted() -> None:
     atoms = Atoms(np.arange(12.0).reshape(4, 3), ("Si", "Si", "Ge", "Ge"))
     found = SimpleNamespace(
-        atoms=atoms, misfit=np.ones(5), brightness_z=np.array([1, -1, 3.0, -3.0]), amplitudes={"Si": 10.0, "Ge": 11.0}
+        atoms=atoms, misfit=np.ones(5), brightness_z=np.array([1, -1, 3.0, -3.0]), amplitudes={"Si": 10.0, "Ge": 11.0},
+        worth=np.full(4, 50.0),
     )  # fmt: skip
     scatter, ratio = doubts.of_fit(found, np.zeros((5, 3)))
     assert "brightness of the Ge atoms scatters 3.0 times" in scatter
     assert "Ge atoms are 1.10 times as bright as Si atoms" in ratio
     found.amplitudes["Ge"], found.brightness_z = 41.0, np.ones(4)
     assert doubts.of_fit(found, np.zeros((5, 3))) == []
+    found.worth = np.array([7.0, 9.0, 50.0, 50.0])
+    (barely,) = doubts.of_fit(found, np.zeros((5, 3)))
+    assert "the 2 Si atoms are hardly worth believing: half of them add less than 8.0" in barely
+
+
+def test_how_well_the_counts_are_explained_is_kept_and_drawn(made: Path) -> None:
+    refined(made, Refinement())
+    fit = read_fit(made / "fit.h5")
+    assert fit is not None and fit.held_out is not None and fit.halves_ratio is not None
+    assert fit.deviance.shape == fit.held_out.shape == fit.tilts_deg.shape == (20,)
+    assert fit.gains.shape == (9,) and fit.halves_ratio.shape == (9,)
+    np.testing.assert_allclose(fit.counts, np.load(made / "counts.npy")[list(fit.shown)], atol=1e-3)
+    left = (fit.counts - fit.expected) / np.sqrt(fit.expected)
+    assert 0.8 < left.std() < 1.2
+    section = fit_section(made)
+    assert section is not None and section.html().count("<svg") == 2 and "Atoms of two halves" in section.html()
+    refined(made, Refinement(quality=False))
+    alone = read_fit(made / "fit.h5")
+    assert alone is not None and alone.held_out is None and alone.halves_ratio is None
+    refined(made, Refinement(method="least_squares"))
+    assert fit_section(made) is None
 
 
 def test_distances_that_no_bond_has_are_doubted() -> None:
     line = np.array([[0, 0, 0], [2.35, 0, 0], [4.7, 0, 0], [7.05, 0, 0]])
-    assert doubts.of_distances(Atoms(line, ("Si",) * 4), 1.9, 1.52) == []
-    (radii,) = doubts.of_distances(Atoms(line, ("Pt",) * 4), 1.9, 1.52)
+    assert doubts.of_distances(Atoms(line, ("Si",) * 4), 1.9) == []
+    (radii,) = doubts.of_distances(Atoms(line, ("Pt",) * 4), 1.9)
     assert "2.35 Å apart, 0.86 times the sum of the covalent radii" in radii
-    (crowded,) = doubts.of_distances(Atoms(line, ("Si",) * 4), 2.9, 2.32)
+    (crowded,) = doubts.of_distances(Atoms(line, ("Si",) * 4), 2.9)
     assert "100% of the atoms are as near to another as specimen.min_distance_A = 2.9 allows" in crowded
 
 
