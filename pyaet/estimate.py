@@ -17,7 +17,7 @@ from pyaet.io.angles import read_angles
 from pyaet.io.errors import InputError
 from pyaet.io.fourdstem import check_counts
 from pyaet.io.images import inspect_stack, read_stack
-from pyaet.memory import TiltSize, device_bytes, resident_bytes, tomography_bytes, volume_bytes
+from pyaet.memory import TiltSize, device_bytes, likelihood_bytes, resident_bytes, tomography_bytes, volume_bytes
 from pyaet.plan import NO_INPUT, Input, Plan, Simulation, Tomography
 from pyaet.simulate.fourdstem import Recording
 from pyaet.stages.adf import angle_spec, checked_angles
@@ -37,17 +37,22 @@ FEWEST_TILTS = 3
 AUTO_ITERATIONS = 200
 """Iterations that "auto" is taken for; it can be fewer, and more on clean data."""
 BASE_S = 15.0
-"""Start, tracing, refinement and report of a particle of a few hundred atoms."""
+"""Start, tracing and report of a particle of a few hundred atoms, and its refinement without counts."""
+LIKELIHOOD_S = 7e-4
+"""Of one core, for one atom in one tilt: fit of the counts with its search for atoms; two halves cost as much again."""
+FILLING, SOLID = 0.5, 0.5
+"""Of the field of view, the sphere across it taken for the particle; of a minimum distance cubed, the atoms it holds."""
 
 
 @dataclass(frozen=True)
 class Need:
-    """What leads to the projections: facts to tell, shape (n, y, x) of the projections, peak bytes, and seconds."""
+    """What leads to the projections: facts to tell, shape (n, y, x) of the projections, peak bytes, and seconds; pixel of counts."""
 
     told: dict[str, Any]
     shape: tuple[int, int, int]
     bytes: int
     seconds: float
+    pixel_A: float | None = None
 
 
 def estimate(plan: Plan, device: str | None = None) -> dict[str, Any]:
@@ -58,14 +63,17 @@ def estimate(plan: Plan, device: str | None = None) -> dict[str, Any]:
     if plan.truth is not None:
         first.told["truth_atoms"] = len(read_truth(plan.truth))
     bytes_tomo, seconds_tomo = _tomography(plan, first.shape, workers, place)
-    need, free = max(first.bytes, bytes_tomo), available_memory_bytes(place)
+    told, bytes_fit, seconds_fit = _likelihood(plan, first, workers)
+    need, free = max(first.bytes, bytes_tomo, bytes_fit), available_memory_bytes(place)
     if free and need > free:
         raise InputError(
             f"memory: the run needs about {need / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; "
             "lower compute.workers, or tomography.depth"
         )
-    seconds = (first.seconds + seconds_tomo) / (GPU_SPEEDUP if place == "cuda" else 1) + BASE_S
-    return first.told | {
+    # Atoms are searched for on the CPU, which is half of the work of a fit.
+    fit_s = seconds_fit / (2 if place == "cuda" else 1)
+    seconds = (first.seconds + seconds_tomo) / (GPU_SPEEDUP if place == "cuda" else 1) + fit_s + BASE_S
+    return first.told | told | {
         "device": place,
         "workers": workers,
         "volume_voxels": [plan.tomography.depth or first.shape[2], *first.shape[1:]],
@@ -110,7 +118,8 @@ def _adf(plan: Plan, source: Input) -> Need:
     theta = angles_deg[:, 1]
     pixels = int(np.prod(stack.shape))
     told = {"images": list(stack.shape), "tilts_deg": [float(theta.min()), float(theta.max())]}
-    return Need(told, stack.shape, BASE_BYTES + 40 * pixels, DENOISE_S_PER_PIXEL[plan.adf.denoise] * pixels)
+    seconds = DENOISE_S_PER_PIXEL[plan.adf.denoise] * pixels
+    return Need(told, stack.shape, BASE_BYTES + 40 * pixels, seconds, stack.pixel_A)
 
 
 def tilt_size(
@@ -168,8 +177,8 @@ def _simulation(plan: Plan, settings: Simulation, workers: int, place: Device) -
         then = _ptychography(plan, tilt, tilts, workers, place)
     else:
         seconds = 0.0 if settings.model == "linear" else seconds
-        then = Need({}, (tilts, *scan), BASE_BYTES, 0.0)
-    return Need(then.told | told, then.shape, max(then.bytes, 2 * BASE_BYTES), then.seconds + seconds)
+        then = Need({}, (tilts, *scan), BASE_BYTES, 0.0, settings.step_A)
+    return Need(then.told | told, then.shape, max(then.bytes, 2 * BASE_BYTES), then.seconds + seconds, then.pixel_A)
 
 
 def _tomography(plan: Plan, shape: tuple[int, int, int], workers: int, place: Device) -> tuple[int, float]:
@@ -181,6 +190,19 @@ def _tomography(plan: Plan, shape: tuple[int, int, int], workers: int, place: De
     once = 2 * taps * n * (settings.depth or nx) * ny * nx / (PROJECTOR_FLOP_PER_S * workers)
     limit = volume_bytes(shape, settings, place)
     return BASE_BYTES + tomography_bytes(shape, settings, limit, place), once * _projections_made(settings)
+
+
+def _likelihood(plan: Plan, first: Need, workers: int) -> tuple[dict[str, Any], int, float]:
+    """What to tell, bytes and seconds of the fit of counts, nothing where there are none."""
+    asked = plan.refinement
+    if first.pixel_A is None or not asked.enabled or asked.method == "least_squares" or plan.adf.denoise != "none":
+        return {}, 0, 0.0
+    n, ny, nx = first.shape
+    across_A = first.pixel_A * min(ny, nx)
+    atoms = max(1, round(FILLING * np.pi / 6 * across_A**3 * SOLID / plan.specimen.min_distance_A**3))
+    size = BASE_BYTES + likelihood_bytes(first.shape, atoms, len(plan.specimen.elements))
+    seconds = LIKELIHOOD_S * n * atoms * (1 + asked.quality) / min(workers, 2)
+    return {"atoms_assumed": atoms}, size, seconds
 
 
 def _projections_made(settings: Tomography) -> int:

@@ -23,6 +23,8 @@ _STACKS = 6
 """Stacks of projections alive in the loop of a reconstruction."""
 _HELD_VOLUMES = 3
 """Volumes in main memory that wait for their slabs: now, one step before, and put together."""
+_LIKELIHOOD_STACKS, _LIKELIHOOD_NUMBERS = 12, 24
+"""Stacks of images, and numbers for each atom in each tilt, alive in a fit of counts."""
 _HALVES = 8
 """Volumes beside those of the loop while halves of the series are compared, their spectra and shells among them."""
 
@@ -113,3 +115,9 @@ def tomography_bytes(shape: tuple[int, int, int], settings: Tomography, limit: i
     if limit is None or limit >= COPIES * volume:
         return _STACKS * stack + tables + waiting + COPIES * volume
     return _STACKS * stack + tables + limit + (0 if device == "cuda" else _HELD_VOLUMES * volume + waiting)
+
+
+def likelihood_bytes(shape: tuple[int, int, int], atoms: int, elements: int) -> int:
+    """Peak of a fit of so many atoms to counts (n, y, x), in double precision, its two halves included."""
+    stack = 8 * math.prod(shape)
+    return (_LIKELIHOOD_STACKS + 2 * elements) * stack + _LIKELIHOOD_NUMBERS * 8 * shape[0] * atoms
