@@ -73,14 +73,18 @@ def estimate(plan: Plan, device: str | None = None) -> dict[str, Any]:
     # Atoms are searched for on the CPU, which is half of the work of a fit.
     fit_s = seconds_fit / (2 if place == "cuda" else 1)
     seconds = (first.seconds + seconds_tomo) / (GPU_SPEEDUP if place == "cuda" else 1) + fit_s + BASE_S
-    return first.told | told | {
-        "device": place,
-        "workers": workers,
-        "volume_voxels": [plan.tomography.depth or first.shape[2], *first.shape[1:]],
-        "memory_GB": round(need / 1e9, 2),
-        "memory_free_GB": round(free / 1e9, 2),
-        "seconds_estimated": round(seconds),
-    }
+    return (
+        first.told
+        | told
+        | {
+            "device": place,
+            "workers": workers,
+            "volume_voxels": [plan.tomography.depth or first.shape[2], *first.shape[1:]],
+            "memory_GB": round(need / 1e9, 2),
+            "memory_free_GB": round(free / 1e9, 2),
+            "seconds_estimated": round(seconds),
+        }
+    )
 
 
 def _first(plan: Plan, workers: int, place: Device) -> Need:

@@ -49,11 +49,16 @@ LONGEST_MOVE = 0.25
 
 @dataclass(frozen=True)
 class Change:
-    """How many atoms were added and dropped, and what that gained."""
+    """How many atoms were added and dropped, and what that gained in log-likelihood."""
 
     added: int
     dropped: int
     gain: float
+
+    @property
+    def worth(self) -> float:
+        """The gain beyond what every atom more has to bring; what is merely exchanged is worth little."""
+        return self.gain - BELIEVED * (self.added - self.dropped)
 
 
 class Workshop:

@@ -17,7 +17,7 @@ from analysis.likelihood.nuisance import fit_defocus, fit_light, fit_shifts, fit
 from analysis.likelihood.places import Wall, fit_places
 from analysis.likelihood.psf import STEPS_PER_PX2, Spread
 from analysis.likelihood.result import _deviance_of
-from analysis.likelihood.search import Workshop, searched
+from analysis.likelihood.search import Change, Workshop, searched
 
 PIXEL_A, SIDE, APART_A, WIDTH_A, GROUND = 0.35, 48, 2.2, 0.37, 1.0
 OPTICS = Optics(200e3, 17.5)
@@ -260,6 +260,12 @@ def test_missing_atoms_are_put_back_and_false_ones_dropped(rng: np.random.Genera
     strict = compare(start.positions_A, None, true.positions_A, None, 0.8).strict
     assert changed >= 3
     assert strict.recall == 1.0 and strict.precision == 1.0
+
+
+def test_atoms_that_are_merely_exchanged_are_worth_nothing() -> None:
+    assert Change(3, 3, 2.8).worth == pytest.approx(2.8)
+    assert Change(10, 0, 60.0).worth == 0.0
+    assert Change(0, 4, -20.0).worth == pytest.approx(4.0)
 
 
 def test_in_mere_noise_nothing_is_found(rng: np.random.Generator) -> None:
