@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.compiled import compiled
+from analysis.likelihood.kernels import ONE
 from analysis.likelihood.model import DARKEST
 from analysis.likelihood.psf import STEPS_PER_PX2
 
@@ -54,8 +55,8 @@ def paint(  # pragma: no cover - compiled
                 s = (dy2 + (x - x0) ** 2) * STEPS_PER_PX2
                 if s >= last:
                     continue
-                k = int(s)
-                line[x] += height * (entries[k] + (s - k) * (entries[k + 1] - entries[k]))
+                k = np.uint32(s)
+                line[np.uint32(x)] += height * (entries[k] + (s - k) * (entries[k + ONE] - entries[k]))
 
 
 @compiled
@@ -78,17 +79,17 @@ def gain(  # pragma: no cover - compiled
         last = min(reach * reach * STEPS_PER_PX2, entries.shape[0] - 1.001)
         left, right = max(0, int(np.ceil(x0 - reach))), min(nx - 1, int(np.floor(x0 + reach)))
         for y in range(max(0, int(np.ceil(y0 - reach))), min(ny - 1, int(np.floor(y0 + reach))) + 1):
-            dy2 = (y - y0) ** 2
+            dy2, line, counted = (y - y0) ** 2, expected[t, y], counts[t, y]
             for x in range(left, right + 1):
                 s = (dy2 + (x - x0) ** 2) * STEPS_PER_PX2
                 if s >= last:
                     continue
-                k = int(s)
-                value = bright[t] * (entries[k] + (s - k) * (entries[k + 1] - entries[k]))
-                count = counts[t, y, x]
+                k, there = np.uint32(s), np.uint32(x)
+                value = bright[t] * (entries[k] + (s - k) * (entries[k + ONE] - entries[k]))
+                count = counted[there]
                 total -= value
                 if count > 0:
-                    total += count * np.log1p(value / max(expected[t, y, x], DARKEST))
+                    total += count * np.log1p(value / max(line[there], DARKEST))
     return total
 
 
@@ -113,16 +114,16 @@ def newton(  # pragma: no cover - compiled
         last = min(reach * reach * STEPS_PER_PX2, entries.shape[0] - 1.001)
         left, right = max(0, int(np.ceil(x0 - reach))), min(nx - 1, int(np.floor(x0 + reach)))
         for y in range(max(0, int(np.ceil(y0 - reach))), min(ny - 1, int(np.floor(y0 + reach))) + 1):
-            dy = y - y0
+            dy, line, counted = y - y0, expected[t, y], counts[t, y]
             for x in range(left, right + 1):
                 dx = x - x0
                 s = (dy * dy + dx * dx) * STEPS_PER_PX2
                 if s >= last:
                     continue
-                k = int(s)
-                fall = -2 * STEPS_PER_PX2 * bright[t] * (entries[k + 1] - entries[k])
-                inverse = 1 / max(expected[t, y, x], DARKEST)
-                pull, weight = (1 - counts[t, y, x] * inverse) * fall, inverse * fall * fall
+                k, there = np.uint32(s), np.uint32(x)
+                fall = -2 * STEPS_PER_PX2 * bright[t] * (entries[k + ONE] - entries[k])
+                inverse = 1 / max(line[there], DARKEST)
+                pull, weight = (1 - counted[there] * inverse) * fall, inverse * fall * fall
                 gx += pull * dx
                 gy += pull * dy
                 xx += weight * dx * dx
@@ -163,25 +164,27 @@ def shifted_by(  # pragma: no cover - compiled
         last = entries.shape[0] - 1.001
         left, right = max(0, int(np.ceil(min(x0, x1) - reach))), min(nx - 1, int(np.floor(max(x0, x1) + reach)))
         for y in range(max(0, int(np.ceil(min(y0, y1) - reach))), min(ny - 1, int(np.floor(max(y0, y1) + reach))) + 1):
+            line, counted = expected[t, y], counts[t, y]
             for x in range(left, right + 1):
+                there = np.uint32(x)
                 before, after = (y - y0) ** 2 + (x - x0) ** 2, (y - y1) ** 2 + (x - x1) ** 2
                 change = 0.0
                 if before < square:
                     s = min(before * STEPS_PER_PX2, last)
-                    k = int(s)
-                    change -= entries[k] + (s - k) * (entries[k + 1] - entries[k])
+                    k = np.uint32(s)
+                    change -= entries[k] + (s - k) * (entries[k + ONE] - entries[k])
                 if after < square:
                     s = min(after * STEPS_PER_PX2, last)
-                    k = int(s)
-                    change += entries[k] + (s - k) * (entries[k + 1] - entries[k])
+                    k = np.uint32(s)
+                    change += entries[k] + (s - k) * (entries[k + ONE] - entries[k])
                 change *= height
                 if moves:
-                    expected[t, y, x] += change
+                    line[there] += change
                     continue
                 total -= change
-                count = counts[t, y, x]
+                count = counted[there]
                 if count > 0:
-                    held = max(expected[t, y, x], DARKEST)
+                    held = max(line[there], DARKEST)
                     total += count * np.log(max(held + change, DARKEST) / held)
     return total
 

@@ -11,6 +11,7 @@ of an atom of free brightness at r is about S(r)² / 2F(r).
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -82,10 +83,15 @@ class Workshop:
     def worths(self) -> Array:
         """What every atom adds to the log-likelihood as each element, all others where they are (atoms, elements)."""
         out = np.zeros((len(self.element), len(self.bright)))
-        local.worths(
-            0, len(out), self.positions, self.element, self.bright, self.tables, *self._geometry, self.expected,
-            self.model.counts, out,
-        )  # fmt: skip
+        asked = (self.positions, self.element, self.bright, self.tables, *self._geometry)
+        edges = np.linspace(0, len(out), self.model.threads + 1).astype(int)
+
+        def some(first: int, last: int) -> None:
+            # Atoms are taken out and put back: every thread needs expected counts of its own.
+            local.worths(first, last, *asked, self.expected.copy(), self.model.counts, out)
+
+        with ThreadPoolExecutor(self.model.threads) as pool:
+            list(pool.map(some, edges[:-1], edges[1:]))
         return out
 
     def add(self, site: Array, element: int) -> float:
