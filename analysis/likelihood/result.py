@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from analysis.atoms import Atoms
 from analysis.likelihood.model import Model, State, on_host
-from analysis.likelihood.places import information
+from analysis.likelihood.places import fit_places, information
 from analysis.likelihood.psf import STEPS_PER_PX2
 from analysis.likelihood.search import Workshop
 from analysis.uncertainty import coupled, covariance, inflation
@@ -18,6 +18,9 @@ Array = NDArray[np.float64]
 
 COUPLED = 10.0
 """Atoms nearer than this many widths of their images share their uncertainty."""
+BOOTSTRAP_STEPS = 25
+STRAYED = 9.0
+"""Squared error in variances beyond which an atom of the bootstrap went astray, however far."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +30,8 @@ class Fitted:
     atoms: positions in Å, `sigma_A` (rms over the axes), `species_probability` of the element named, `intensity` in electrons.
     sigma_axes_A: (n, 3) along x, y, z. covariance_A2: (n, 3, 3). worth: (n,) log-likelihood that each atom adds.
     element_probability: (n, elements), elements in the order given. inflation: factor of the variances that the scatter between
-    tilts asked for beyond Poisson noise. amplitudes: electrons of each element; widths_A: blur beyond the probe. scales,
+    tilts asked for beyond Poisson noise; bootstrap: that by which positions scatter beyond the bound where few counts hold them.
+    amplitudes: electrons of each element; widths_A: blur beyond the probe. scales,
     backgrounds, defocus_A: (tilts,); shifts_px: (tilts, 2) as (x, y). misfit: mean deviance per pixel (tilts,) of each tilt
     over what Poisson counts give. brightness_z: (n,) how much brighter than its element each atom would be, in standard deviations.
     expected: λ (tilts, y, x). added, dropped: atoms beside those it began with. trail: half the
@@ -40,6 +44,7 @@ class Fitted:
     worth: Array
     element_probability: Array
     inflation: float
+    bootstrap: float
     amplitudes: dict[str, float]
     widths_A: dict[str, float]
     scales: Array
@@ -67,6 +72,8 @@ def summed_up(
     tables = model.tables(state)
     expected = model.expected(state, tables)
     cov, factor = _inflated(model, state, expected, tables)
+    wider = bootstrapped(model, state, expected, cov / factor, min_distance_A)
+    cov *= wider
     axes = np.sqrt(np.einsum("aii->ai", cov))
     worths = Workshop(model, state, min_distance_A).worths()
     probability = element_probability(worths, state)
@@ -85,6 +92,7 @@ def summed_up(
         worth=worths[named],
         element_probability=probability,
         inflation=factor,
+        bootstrap=wider,
         amplitudes=dict(zip(elements, map(float, state.amplitudes), strict=True)),
         widths_A=dict(zip(elements, map(float, state.widths_A), strict=True)),
         scales=state.scales,
@@ -116,6 +124,21 @@ def position_covariance(model: Model, state: State, expected: Array, tables: Arr
         state.amplitudes[state.element], width, on_host(1 / expected), model.to_pixels, model.threads,
     )  # fmt: skip
     return whole, block
+
+
+def bootstrapped(model: Model, state: State, expected: Array, cov: Array, min_distance_A: float) -> float:
+    """Factor ≥ 1 by which the variances of positions exceed their bound (atoms, 3, 3).
+
+    The bound is reached where errors are small against the width of an image. How far they are from that is tried on counts drawn
+    from the fit itself, whose places are known (parametric bootstrap; Efron 1979, doi:10.1214/aos/1176344552).
+    """
+    drawn = np.random.default_rng(0).poisson(on_host(expected)).astype(np.float64)
+    twin = replace(model, counts=model.xp.asarray(drawn))
+    again, _ = fit_places(twin, state, BOOTSTRAP_STEPS, min_distance_A)
+    off = again.positions_A - state.positions_A
+    sound = np.isfinite(cov).all(axis=(1, 2))
+    square = np.einsum("ai,aij,aj->a", off[sound], np.linalg.inv(cov[sound]), off[sound]) / 3
+    return max(1.0, float(np.minimum(square, STRAYED).mean())) if square.size else 1.0
 
 
 def _inflated(model: Model, state: State, expected: Array, tables: Array) -> tuple[Array, float]:

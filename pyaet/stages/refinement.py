@@ -136,6 +136,7 @@ def _likelihood(
         "electrons": found.amplitudes,
         "defocus_median_A": float(np.median(found.defocus_A)),
         "error_bar_inflation": float(found.inflation),
+        "error_bar_bootstrap": float(found.bootstrap),
         "atoms": dict(sorted(Counter(found.atoms.symbols).items())),
         "sigma_median_A": float(np.median(found.atoms.sigma_A)),
         "least_likelihood_gain": float(found.worth.min()),

@@ -16,7 +16,7 @@ from analysis.likelihood.naming import best_line, brightness, renamed_by_brightn
 from analysis.likelihood.nuisance import fit_defocus, fit_light, fit_shifts, fit_widths, shrunk, unnarrowed
 from analysis.likelihood.places import Wall, fit_places
 from analysis.likelihood.psf import STEPS_PER_PX2, Spread
-from analysis.likelihood.result import _deviance_of
+from analysis.likelihood.result import _deviance_of, bootstrapped, position_covariance
 from analysis.likelihood.search import Change, Workshop, searched
 
 PIXEL_A, SIDE, APART_A, WIDTH_A, GROUND = 0.35, 48, 2.2, 0.37, 1.0
@@ -394,6 +394,21 @@ def test_errors_are_those_stated(fitted: tuple) -> None:
     assert (np.abs(ratio) < 2).mean() == pytest.approx(0.954, abs=0.04)
     assert found.inflation < 1.15
     np.testing.assert_allclose(np.sqrt(np.einsum("aii->ai", found.covariance_A2)), found.sigma_axes_A)
+
+
+def test_error_bars_grow_where_few_counts_hold_an_atom(rng: np.random.Generator) -> None:
+    wider, actual = {}, {}
+    for electrons in (5.0, 200.0):
+        true = state_of(ball(rng, 7.0), electrons)
+        model = model_of(true, rng)
+        expected, tables = model.expected(true), model.tables(true)
+        cov, _ = position_covariance(model, true, expected, tables)
+        wider[electrons] = bootstrapped(model, true, expected, cov, APART_A)
+        off = fit_places(model, true, 60, APART_A)[0].positions_A - true.positions_A
+        actual[electrons] = (off**2).sum() / np.einsum("aii->", cov)
+    assert wider[200.0] < 1.15
+    assert wider[5.0] > 1.2 * wider[200.0]
+    assert wider[5.0] == pytest.approx(actual[5.0], rel=0.35)
 
 
 GOOD = {"elements": ("Si",), "min_distance_A": APART_A}
