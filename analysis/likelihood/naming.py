@@ -21,8 +21,8 @@ from analysis.likelihood.model import Model, State
 
 Array = NDArray[np.float64]
 
-POWERS = (1.2, 2.0)
-USUAL = 1.7
+POWERS, USUAL = (1.2, 2.0), 1.7
+"""Of the atomic number: the least and largest that brightness grows by, and the usual one, taken where one element was traced."""
 ROUNDS, STEPS = 3, 6
 """Of the brightness of each atom: times the noise is taken anew, and steps of conjugate gradients for each."""
 EM_STEPS = 200
