@@ -17,7 +17,7 @@ from analysis.likelihood.nuisance import first_width, fit_defocus, fit_light, fi
 from analysis.likelihood.places import fit_places
 from analysis.likelihood.psf import Optics, Spread
 from analysis.likelihood.result import Fitted, renamed, summed_up
-from analysis.likelihood.search import BELIEVED, Refused, searched
+from analysis.likelihood.search import BELIEVED, searched
 from analysis.uncertainty import available_threads
 
 log = logging.getLogger(__name__)
@@ -91,9 +91,8 @@ def fit_counts(
     state, _ = fit_places(model, renamed(model, state, min_distance_A), STEPS_FIRST, min_distance_A, told)
     added, dropped = 0, 0
     for _ in range(LAST_ROUNDS):
-        refused = Refused()
         for _ in range(rounds):
-            state, change = searched(model, state, min_distance_A, refused)
+            state, change = searched(model, state, min_distance_A)
             if not len(state.element):
                 raise ValueError(
                     "no atom adds to the likelihood of the counts: they do not show these atoms; check angles, pixel_A and the element."

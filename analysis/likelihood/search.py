@@ -46,8 +46,6 @@ CORE_A = 2.0
 HOPELESS = 10.0
 """A trial that lacks more than this after the first of its sweeps is given up."""
 LONGEST_MOVE = 0.25
-SAME_SITE, SAME_GAIN = 0.3, 0.5
-"""A refused site is tried again when, within so many minimum distances of it, the survey promises that much more than before."""
 
 
 @dataclass(frozen=True)
@@ -62,29 +60,6 @@ class Change:
     def worth(self) -> float:
         """The gain beyond what every atom more has to bring; what is merely exchanged is worth little."""
         return self.gain - BELIEVED * (self.added - self.dropped)
-
-
-class Refused:
-    """Sites (n, 3) where an atom was tried in vain, and what the survey had promised of them."""
-
-    def __init__(self) -> None:
-        self._sites: list[Array] = []
-        self._gains: list[float] = []
-
-    def add(self, site: Array, gain: float) -> None:
-        """Remember a trial in vain."""
-        self._sites.append(site)
-        self._gains.append(gain)
-
-    def still(self, sites: Array, gains: Array, within_A: float) -> NDArray[np.bool_]:
-        """Of sites (m, 3) and what they promise now, those not worth another trial."""
-        if not self._sites or not len(sites):
-            return np.zeros(len(sites), bool)
-        promised = np.array(self._gains)
-        near = cKDTree(np.array(self._sites)).query_ball_point(sites, within_A)
-        return np.array(
-            [bool(n) and gain <= promised[n].max() + SAME_GAIN for n, gain in zip(near, gains, strict=True)]
-        )
 
 
 class Workshop:
@@ -210,8 +185,8 @@ class Workshop:
         )
 
 
-def searched(model: Model, state: State, min_distance_A: float, refused: Refused | None = None) -> tuple[State, Change]:
-    """The state after every doubtful atom was tried without, and every promising site with one, but for those `refused` before."""
+def searched(model: Model, state: State, min_distance_A: float) -> tuple[State, Change]:
+    """The state after every doubtful atom was tried without, and every promising site with one."""
     shop = Workshop(model, state, min_distance_A)
     worth = shop.worths()[np.arange(len(state.element)), state.element]
     dropped, got = 0, 0.0
@@ -222,23 +197,20 @@ def searched(model: Model, state: State, min_distance_A: float, refused: Refused
         if np.isfinite(change):
             dropped, got = dropped + 1, got + change
     added = 0
-    refused = Refused() if refused is None else refused
-    for site, element, promised in promising(shop, refused):
+    for site, element in promising(shop):
         change = shop.add(site, element)
-        if change == 0:
-            refused.add(site, promised)
         added, got = added + (change > 0), got + change
     return shop.state(state), Change(added, dropped, got)
 
 
-def promising(shop: Workshop, refused: Refused) -> list[tuple[Array, int, float]]:
-    """Sites (3,), elements and promised gains worth a trial, the best first: maxima of the gain that a free brightness would bring."""
+def promising(shop: Workshop) -> list[tuple[Array, int]]:
+    """Sites (3,) and elements worth a trial, the best first: maxima of the gain that a free brightness would bring."""
     if not shop.alive.any():
         return []
     grid, shape = sites_about(shop.positions[shop.alive], shop.apart)
     distance, _ = cKDTree(shop.positions[shop.alive]).query(grid, distance_upper_bound=RIM * shop.apart)
     inside = (distance > NEAREST * shop.apart) & np.isfinite(distance)
-    found: list[tuple[Array, int, float]] = []
+    found: list[tuple[float, Array, int]] = []
     for element in range(len(shop.bright)):
         score, hold = np.zeros(len(grid)), np.ones(len(grid))
         score[inside], hold[inside] = shop.survey(grid[inside], element)
@@ -248,10 +220,9 @@ def promising(shop: Workshop, refused: Refused) -> list[tuple[Array, int, float]
         # The element whose brightness is nearest to the best one is tried.
         best = score / np.maximum(hold, 1e-12)
         nearest = np.abs(np.log(np.maximum(best, 1e-12))[:, None] - np.log(shop.bright.mean(axis=1))).argmin(axis=1)
-        chosen = np.flatnonzero(top & (nearest == element))
-        chosen = chosen[~refused.still(grid[chosen], gain[chosen], SAME_SITE * shop.apart)]
-        found += [(grid[i], element, float(gain[i])) for i in chosen]
-    return sorted(found, key=lambda one: -one[2])
+        found += [(float(gain[i]), grid[i], element) for i in np.flatnonzero(top & (nearest == element))]
+    found.sort(key=lambda one: -one[0])
+    return [(site, element) for _, site, element in found]
 
 
 def sites_about(positions: Array, apart: float) -> tuple[Array, tuple[int, ...]]:

@@ -17,7 +17,7 @@ from analysis.likelihood.nuisance import fit_defocus, fit_light, fit_shifts, fit
 from analysis.likelihood.places import Wall, fit_places
 from analysis.likelihood.psf import STEPS_PER_PX2, Spread
 from analysis.likelihood.result import _deviance_of, bootstrapped, position_covariance
-from analysis.likelihood.search import Change, Refused, Workshop, searched
+from analysis.likelihood.search import Change, Workshop, searched
 
 PIXEL_A, SIDE, APART_A, WIDTH_A, GROUND = 0.35, 48, 2.2, 0.37, 1.0
 OPTICS = Optics(200e3, 17.5)
@@ -266,15 +266,6 @@ def test_atoms_that_are_merely_exchanged_are_worth_nothing() -> None:
     assert Change(3, 3, 2.8).worth == pytest.approx(2.8)
     assert Change(10, 0, 60.0).worth == 0.0
     assert Change(0, 4, -20.0).worth == pytest.approx(4.0)
-
-
-def test_a_refused_site_waits_until_it_promises_more() -> None:
-    refused = Refused()
-    sites = np.array([[0.0, 0, 0], [0, 0, 0.4], [3.0, 0, 0]])
-    assert not refused.still(sites, np.full(3, 5.0), 0.5).any()
-    refused.add(np.zeros(3), 5.0)
-    assert refused.still(sites, np.full(3, 5.2), 0.5).tolist() == [True, True, False]
-    assert not refused.still(sites, np.full(3, 6.0), 0.5).any()
 
 
 def test_in_mere_noise_nothing_is_found(rng: np.random.Generator) -> None:
