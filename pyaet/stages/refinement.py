@@ -53,11 +53,10 @@ def refine(
     projections_path: with counts the atoms are fitted to these instead of `aligned.h5`, and how well they are explained is written to
     `record`. source: names the optics of the probe.
     """
-    if record.exists() and made_by(record) is not None:
-        record.unlink()
     atoms = read_structure(atoms_path)
     if not settings.enabled:
         write_extxyz(target, atoms, made_by=context.key)
+        _forget(record)
         return {"enabled": False, "atoms": dict(sorted(Counter(atoms.symbols).items()))}
     aligned = read_projections(aligned_path)
     counts = None
@@ -69,7 +68,9 @@ def refine(
             'refinement.method = "likelihood"; use "least_squares"'
         )
     if counts is None:
-        return _least_squares(atoms_path, aligned, target, specimen, settings, context)
+        told = _least_squares(atoms_path, aligned, target, specimen, settings, context)
+        _forget(record)
+        return told
     return _likelihood(atoms_path, counts, aligned, target, record, specimen, settings, context, source)
 
 
@@ -161,6 +162,12 @@ def _likelihood(
     _record(record, counts.electrons, found, halves, aligned, context.key)
     write_extxyz(target, found.atoms, columns, made_by=context.key)
     return told
+
+
+def _forget(record: Path) -> None:
+    """Remove what an earlier fit of counts kept: it is not of these atoms."""
+    if made_by(record) is not None:
+        record.unlink()
 
 
 def _record(

@@ -138,6 +138,9 @@ def test_how_well_the_counts_are_explained_is_kept_and_drawn(made: Path) -> None
     refined(made, Refinement(quality=False))
     alone = read_fit(made / "fit.h5")
     assert alone is not None and alone.held_out is None and alone.halves_ratio is None
+    with pytest.raises(InputError, match="holds no counts"):
+        refined(made, Refinement(method="likelihood"), None)
+    assert read_fit(made / "fit.h5") is not None
     refined(made, Refinement(method="least_squares"))
     assert fit_section(made) is None
 
