@@ -94,16 +94,15 @@ def fit_halves(
             if progress is not None:
                 progress(before * most + done, 2 * most, deviance)
 
+        mine = _of(electrons, part)
         fits.append(
             fit_counts(
-                atoms, _of(electrons, part), turned[part], pixel_A, elements=elements, min_distance_A=min_distance_A, optics=optics,
+                atoms, mine, turned[part], pixel_A, elements=elements, min_distance_A=min_distance_A, optics=optics,
                 ground=_of(ground, part), shifts_px=_of(shifts_px, part), scales=_of(scales, part), free=free or Free(), rounds=rounds,
                 threads=threads, progress=told,
             )
         )  # fmt: skip
-        models.append(
-            model_of(fits[-1].atoms, _of(electrons, part), turned[part], pixel_A, _of(ground, part), optics, threads)
-        )
+        models.append(model_of(fits[-1].atoms, mine, turned[part], pixel_A, _of(ground, part), optics, threads))
     fitted, held_out = np.zeros(len(electrons)), np.zeros(len(electrons))
     off, off_free, more = 0.0, 0.0, 0.0
     for part, own, other, model in zip(parts, fits, fits[::-1], models, strict=True):
