@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from analysis.atoms import Atoms
 from analysis.likelihood.model import Model, State, library_of
-from analysis.likelihood.naming import renamed_by_brightness
+from analysis.likelihood.naming import faint_on_line, renamed_by_brightness
 from analysis.likelihood.nuisance import first_width, fit_defocus, fit_light, fit_shifts, fit_widths, unnarrowed
 from analysis.likelihood.places import fit_places
 from analysis.likelihood.psf import Optics, Spread
@@ -87,7 +87,7 @@ def fit_counts(
 
     if optics is None and free.widths:
         model, state = first_width(model, state)
-    state = fit_light(model, renamed_by_brightness(model, state, names))
+    state = _light(model, renamed_by_brightness(model, state, names), names)
     state, _ = fit_places(model, renamed(model, state, min_distance_A), STEPS_FIRST, min_distance_A, told)
     added, dropped = 0, 0
     for _ in range(LAST_ROUNDS):
@@ -98,15 +98,19 @@ def fit_counts(
                     "no atom adds to the likelihood of the counts: they do not show these atoms; check angles, pixel_A and the element."
                 )
             added, dropped = added + change.added, dropped + change.dropped
-            state = renamed(model, fit_light(model, state), min_distance_A)
+            state = renamed(model, _light(model, state, names), min_distance_A)
             state, _ = fit_places(model, state, STEPS_SEARCH, min_distance_A, told)
             log.info("search: %d added, %d dropped, log-likelihood + %.0f", change.added, change.dropped, change.gain)
             if change.worth <= BELIEVED * max(1.0, FEW_CHANGES * len(state.element)):
                 break
-        state = fit_light(model, _optics(model, state, free), scales=free.scales)
+        state = _light(model, _optics(model, state, free), names, scales=free.scales)
         state = fit_shifts(model, state, start_px) if free.shifts else state
         state, _ = fit_places(model, renamed(model, state, min_distance_A), STEPS_LAST, min_distance_A, told)
     return summed_up(model, state, names, min_distance_A, added, dropped, trail)
+
+
+def _light(model: Model, state: State, elements: tuple[str, ...], *, scales: bool = False) -> State:
+    return faint_on_line(model, fit_light(model, state, scales=scales), elements)
 
 
 def _optics(model: Model, state: State, free: Free) -> State:
