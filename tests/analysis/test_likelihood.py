@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 from analysis import Atoms, compare
 from analysis.likelihood import Free, Optics, fit_counts, fit_halves, local
 from analysis.likelihood.model import Model, State
-from analysis.likelihood.naming import best_line, brightness, renamed_by_brightness
+from analysis.likelihood.naming import best_line, brightness, faint_on_line, renamed_by_brightness
 from analysis.likelihood.nuisance import fit_defocus, fit_light, fit_shifts, fit_widths, shrunk, unnarrowed
 from analysis.likelihood.places import Wall, fit_places
 from analysis.likelihood.psf import STEPS_PER_PX2, Spread
@@ -350,6 +350,37 @@ def test_heavy_atoms_are_not_named_as_the_light_ones_that_are_missing(rng: np.ra
     named = renamed_by_brightness(model, start, ("Si", "Ge", "Sn"))
     assert (named.element == traced.element).all()
     np.testing.assert_allclose(named.amplitudes, electrons, rtol=0.25)
+
+
+@pytest.mark.parametrize(("faintest", "clear"), [(8.0, False), (40.0, True)])
+def test_faint_elements_do_not_take_the_light_of_missing_atoms(
+    rng: np.random.Generator, faintest: float, clear: bool
+) -> None:
+    places = ball(rng, 7.0)
+    kind = rng.integers(0, 3, len(places))
+    electrons = faintest * (np.exp(CHARGE) / 14) ** 1.7
+    true = replace(state_of(places), element=kind, amplitudes=electrons, widths_A=np.full(3, 0.37))
+    model = model_of(true, None)
+    found = (kind > 0) | (np.cumsum(kind == 0) % 3 == 0)
+    fitted = fit_light(model, true.select(found))
+    told = faint_on_line(model, fitted, ("Si", "Ge", "Sn"))
+    np.testing.assert_array_equal(told.amplitudes[1:], fitted.amplitudes[1:])
+    if clear:
+        assert told.amplitudes[0] == fitted.amplitudes[0]
+    else:
+        assert fitted.amplitudes[0] > 1.05 * electrons[0]
+        assert abs(told.amplitudes[0] / electrons[0] - 1) < 0.7 * (fitted.amplitudes[0] / electrons[0] - 1)
+
+
+def test_two_elements_are_as_bright_as_fitted(rng: np.random.Generator) -> None:
+    places = ball(rng)
+    state = replace(
+        state_of(places),
+        element=np.arange(len(places)) % 2,
+        amplitudes=np.array([3.0, 30.0]),
+        widths_A=np.full(2, 0.37),
+    )
+    assert faint_on_line(model_of(state, rng), state, ("Si", "Sn")) is state
 
 
 @pytest.fixture(scope="module")
