@@ -18,6 +18,7 @@ from analysis.likelihood.psf import STEPS_PER_PX2
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+FAR_A = 1e9
 STIFFNESS = 1e-3
 HALVINGS = 5
 
@@ -29,6 +30,17 @@ def seen(place: Array, to_pixels: Array, origin: Array, t: int) -> tuple[float, 
     x = m[0, 0] * place[0] + m[0, 1] * place[1] + m[0, 2] * place[2] + origin[t, 0]
     y = m[1, 0] * place[0] + m[1, 1] * place[1] + m[1, 2] * place[2] + origin[t, 1]
     return x, y
+
+
+@compiled
+def distances(place: Array, positions: Array, alive: NDArray[np.bool_]) -> Array:  # pragma: no cover - compiled
+    """Of a place (3,) to all positions (n, 3); to those not alive FAR_A."""
+    out = np.full(len(positions), FAR_A)
+    for a in range(len(positions)):
+        if alive[a]:
+            dx, dy, dz = positions[a, 0] - place[0], positions[a, 1] - place[1], positions[a, 2] - place[2]
+            out[a] = np.sqrt(dx * dx + dy * dy + dz * dz)
+    return out
 
 
 @compiled

@@ -133,23 +133,26 @@ class Workshop:
         reach, to_pixels, origin = self._geometry
         pull, hold = np.empty_like(self.expected), np.empty_like(self.expected)
         share = self.bright[element] / self.bright[element].mean()
-        for t, entries in enumerate(self.tables[element]):
-            kernel = share[t] * kernel_of(entries, reach)
+
+        def match(t: int) -> None:
+            kernel = share[t] * kernel_of(self.tables[element][t], reach)
             pull[t] = _matched(self.model.counts[t] / self.expected[t] - 1, kernel)
             hold[t] = _matched(1 / self.expected[t], kernel**2)
+
+        with ThreadPoolExecutor(self.model.threads) as pool:
+            list(pool.map(match, range(len(pull))))
         out = np.zeros((len(sites), 2))
         share_out(local.survey, len(sites), self.model.threads, sites, to_pixels, origin, pull, hold, out)
         return out[:, 0], out[:, 1]
 
     def _near(self, site: Array, but: int = -1) -> Ints:
-        distance = np.linalg.norm(self.positions - site, axis=1)
-        near = np.flatnonzero(self.alive & (distance < TOUCHED * self.apart))
+        distance = local.distances(site, self.positions, self.alive)
+        near = np.flatnonzero(distance < TOUCHED * self.apart)
         near = near[near != but]
         return near[np.argsort(distance[near])[:MOST_TOUCHED]]
 
     def _is_apart(self, atom: int) -> bool:
-        distance = np.linalg.norm(self.positions - self.positions[atom], axis=1)
-        distance[~self.alive] = np.inf
+        distance = local.distances(self.positions[atom], self.positions, self.alive)
         distance[atom] = np.inf
         return bool(distance.min() >= APART * self.apart)
 
@@ -208,7 +211,8 @@ def promising(shop: Workshop) -> list[tuple[Array, int]]:
     if not shop.alive.any():
         return []
     grid, shape = sites_about(shop.positions[shop.alive], shop.apart)
-    distance, _ = cKDTree(shop.positions[shop.alive]).query(grid, distance_upper_bound=RIM * shop.apart)
+    tree, farthest = cKDTree(shop.positions[shop.alive]), RIM * shop.apart
+    distance, _ = tree.query(grid, distance_upper_bound=farthest, workers=shop.model.threads)
     inside = (distance > NEAREST * shop.apart) & np.isfinite(distance)
     found: list[tuple[float, Array, int]] = []
     for element in range(len(shop.bright)):
