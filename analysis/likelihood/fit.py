@@ -70,7 +70,8 @@ def fit_counts(
     optics: of the probe; without, an atom's image is a Gaussian whose width is fitted. ground: background in electrons, a number
     or (n, y, x); a factor for each tilt is fitted. shifts_px: (n, 2) as (x, y), where each tilt sees the origin; scales: (n,),
     how bright it is. rounds: most rounds of the search for atoms to add and drop, before the optics are fitted and after; 0 for none.
-    progress(done, most, deviance per pixel) is told of each step.
+    progress(done, most, deviance per pixel) is told of each step. Of three elements or more, those too faint to be measured are as
+    bright as the power of the atomic number says that the others are on.
     Raises ValueError for shapes that do not fit, values that are not finite or negative, no atoms, elements that are not named.
     """
     names = tuple(elements)
@@ -110,6 +111,7 @@ def fit_counts(
 
 
 def _light(model: Model, state: State, elements: tuple[str, ...], *, scales: bool = False) -> State:
+    """Fitted light, faint elements on the line of the clear ones."""
     return faint_on_line(model, fit_light(model, state, scales=scales), elements)
 
 

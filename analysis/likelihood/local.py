@@ -34,7 +34,7 @@ def seen(place: Array, to_pixels: Array, origin: Array, t: int) -> tuple[float, 
 
 @compiled
 def distances(place: Array, positions: Array, alive: NDArray[np.bool_]) -> Array:  # pragma: no cover - compiled
-    """Of a place (3,) to all positions (n, 3); to those not alive FAR_A."""
+    """In Å from a place (3,) to all positions (n, 3); FAR_A to those not alive (n,)."""
     out = np.full(len(positions), FAR_A)
     for a in range(len(positions)):
         if alive[a]:
