@@ -88,7 +88,7 @@ def fit_counts(
 
     if optics is None and free.widths:
         model, state = first_width(model, state)
-    state = _light(model, renamed_by_brightness(model, state, names), names)
+    model, state = _light(model, renamed_by_brightness(model, state, names), names)
     state, _ = fit_places(model, renamed(model, state, min_distance_A), STEPS_FIRST, min_distance_A, told)
     added, dropped = 0, 0
     for _ in range(LAST_ROUNDS):
@@ -99,20 +99,21 @@ def fit_counts(
                     "no atom adds to the likelihood of the counts: they do not show these atoms; check angles, pixel_A and the element."
                 )
             added, dropped = added + change.added, dropped + change.dropped
-            state = renamed(model, _light(model, state, names), min_distance_A)
-            state, _ = fit_places(model, state, STEPS_SEARCH, min_distance_A, told)
+            model, state = _light(model, state, names)
+            state, _ = fit_places(model, renamed(model, state, min_distance_A), STEPS_SEARCH, min_distance_A, told)
             log.info("search: %d added, %d dropped, log-likelihood + %.0f", change.added, change.dropped, change.gain)
             if change.worth <= BELIEVED * max(1.0, FEW_CHANGES * len(state.element)):
                 break
-        state = _light(model, _optics(model, state, free), names, scales=free.scales)
+        model, state = _light(model, _optics(model, state, free), names, scales=free.scales)
         state = fit_shifts(model, state, start_px) if free.shifts else state
         state, _ = fit_places(model, renamed(model, state, min_distance_A), STEPS_LAST, min_distance_A, told)
     return summed_up(model, state, names, min_distance_A, added, dropped, trail)
 
 
-def _light(model: Model, state: State, elements: tuple[str, ...], *, scales: bool = False) -> State:
-    """Fitted light, faint elements on the line of the clear ones."""
-    return faint_on_line(model, fit_light(model, state, scales=scales), elements)
+def _light(model: Model, state: State, elements: tuple[str, ...], *, scales: bool = False) -> tuple[Model, State]:
+    """The glow of the atoms, and fitted light, faint elements on the line of the clear ones."""
+    model = model.glowing(state)
+    return model, faint_on_line(model, fit_light(model, state, scales=scales), elements)
 
 
 def _optics(model: Model, state: State, free: Free) -> State:

@@ -106,7 +106,8 @@ def fit_halves(
     fitted, held_out = np.zeros(len(electrons)), np.zeros(len(electrons))
     off, off_free, more = 0.0, 0.0, 0.0
     for part, own, other, model in zip(parts, fits, fits[::-1], models, strict=True):
-        predicted = model.expected(_seen_by(own, other.atoms, elements))
+        seen = _seen_by(own, other.atoms, elements)
+        predicted = model.glowing(seen).expected(seen)
         fitted[part], held_out[part] = own.misfit, deviance_ratios(model, predicted)
         explained = model.xp.asarray(own.expected)
         off += float(abs(model.counts - explained).sum())

@@ -55,6 +55,6 @@ def bound(
     model = Model(
         np.zeros((n, *image_shape)), turned, pixel_A, spread, 1.0, available_threads() if threads is None else threads
     )
-    tables = model.tables(state)
+    model, tables = model.glowing(state), model.tables(state)
     covariance, _ = position_covariance(model, state, model.expected(state, tables), tables)
     return np.sqrt(np.einsum("aii->ai", covariance))

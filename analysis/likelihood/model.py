@@ -1,6 +1,6 @@
 """What is expected of every pixel, and how likely the counts are.
 
-    expected λ = ground · background_t + scale_t Σ_a A_a P_t(x − P R_t r_a − shift_t)
+    expected λ = ground · background_t + scale_t Σ_a A_a P_t(x − P R_t r_a − shift_t) + glow
     misfit     = Σ λ − k + k log(k / λ)          half the deviance of Poisson counts k; 0 where λ = k
 
 Images live where the counts do, in numpy or cupy arrays; all else is numpy's.
@@ -11,11 +11,13 @@ Standard shapes: counts, expected (tilts, y, x); places (tilts, atoms, 2) as pix
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import fft
 
 from analysis.likelihood import cuda, kernels
 from analysis.likelihood.psf import Spread
@@ -54,7 +56,8 @@ class State:
 class Model:
     """Counts in electrons (tilts, y, x), how the specimen was turned (tilts, 3, 3), and how atoms look.
 
-    ground: (tilts, y, x) or a number, the shape of the background, which a factor for each tilt multiplies.
+    ground: (tilts, y, x) or a number, the shape of the background, which a factor for each tilt multiplies. glow: (tilts, y, x) or
+    0, the light of all atoms beyond the reach of their spread functions; smooth, it is held while atoms move.
     """
 
     counts: Array
@@ -63,6 +66,7 @@ class Model:
     spread: Spread
     ground: Array | float = 1.0
     threads: int = 1
+    glow: Array | float = 0.0
 
     @property
     def xp(self) -> Any:
@@ -104,7 +108,26 @@ class Model:
 
     def lit(self, atoms: Array, backgrounds: Array) -> Array:
         """λ of an image of atoms (tilts, y, x), on its background."""
-        return self.xp.maximum(atoms + self.ground * self.xp.asarray(backgrounds)[:, None, None], DARKEST)
+        return self.xp.maximum(atoms + self.glow + self.ground * self.xp.asarray(backgrounds)[:, None, None], DARKEST)
+
+    def glowing(self, state: State) -> Model:
+        """The same with the glow of the atoms as they are now."""
+        if self.spread.optics is None:
+            return self
+        ny, nx = self.counts.shape[1:]
+        shape = fft.next_fast_len(2 * ny), fft.next_fast_len(2 * nx, real=True)
+        bright, seen = self.bright(state), self.seen(state)
+        width_A = float(np.average(state.widths_A[state.element], weights=bright[0]))
+        glow = np.empty((len(seen), ny, nx))
+
+        def tilt(t: int) -> None:
+            spectrum = fft.rfft2(shared_out(seen[t], bright[t], shape))
+            spectrum *= self.spread.tail(shape, float(state.defocus_A[t]), width_A)
+            glow[t] = fft.irfft2(spectrum, s=shape)[:ny, :nx]
+
+        with ThreadPoolExecutor(self.threads) as pool:
+            list(pool.map(tilt, range(len(seen))))
+        return replace(self, glow=self.xp.asarray(np.maximum(glow, 0.0)))
 
     def misfits(self, expected: Array) -> Array:
         """Half the deviance (tilts,) of each tilt."""
@@ -130,8 +153,8 @@ class Model:
 
     def on_host(self) -> Model:
         """The same with its images in the memory of the CPU."""
-        ground = on_host(self.ground) if np.ndim(self.ground) else self.ground
-        return replace(self, counts=on_host(self.counts), ground=ground)
+        ground, glow = (on_host(part) if np.ndim(part) else part for part in (self.ground, self.glow))
+        return replace(self, counts=on_host(self.counts), ground=ground, glow=glow)
 
     def _run(self, kernel: Any, state: State, bright: Array, tables: Array, *images: Array) -> None:
         """A kernel over all tilts where the counts are: on threads of the CPU, or on the GPU."""
@@ -140,6 +163,18 @@ class Model:
             share_out(kernel, len(self.counts), self.threads, self.seen(state), *shared)
         else:
             cuda.launch(kernel.__name__, state.positions_A, self.to_pixels, self.origin(state), *shared)
+
+
+def shared_out(places: Array, weights: Array, shape: tuple[int, int]) -> Array:
+    """A field (y, x) with each weight (n,) shared by the four pixels about its place (n, 2) as (x, y), periodic."""
+    low = np.floor(places).astype(np.int64)
+    part = places - low
+    field = np.zeros(shape[0] * shape[1])
+    for dx, dy in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        share = np.abs(1 - dx - part[:, 0]) * np.abs(1 - dy - part[:, 1])
+        at = (low[:, 1] + dy) % shape[0] * shape[1] + (low[:, 0] + dx) % shape[1]
+        field += np.bincount(at, weights * share, len(field))
+    return field.reshape(shape)
 
 
 def library_of(array: Any) -> Any:

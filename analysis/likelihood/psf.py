@@ -6,8 +6,9 @@ standard deviation w (Kirkland, Advanced Computing in Electron Microscopy, doi:1
 
     P(r) = 2π ∫ transfer(k) J₀(2πkr) k dk
 
-Spread functions are round. They are kept as tables over the squared distance, so that no root is needed to read them; what lies
-beyond the reach is left to the background. Without optics the spread is a Gaussian of width w.
+Spread functions are round. Near an atom they are kept as tables over the squared distance, so that no root is needed to read them.
+The rings of the aperture fade as r⁻³ only: a twentieth of the light lies beyond the reach of the tables. It is smooth and is added
+for all atoms at once by Fourier transforms. Without optics the spread is a Gaussian of width w, which has no such tail.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import fft
 
 Array = NDArray[np.float64]
 
@@ -89,6 +91,27 @@ class Spread:
             seen = _transfers(self.optics, np.abs(defocus_A))[:, None] * blur
             tables = (seen.reshape(-1, len(k)) @ hankel).reshape(len(defocus_A), len(width_A), entries)
         return np.ascontiguousarray(tables - tables[..., -2:-1])
+
+    def tail(self, shape: tuple[int, int], defocus_A: float, width_A: float) -> Array:
+        """Transfer (ky, kx ≥ 0) over a periodic field (y, x) of that part of a spread function which `tables` leaves out."""
+        if self.optics is None:
+            return np.zeros((shape[0], shape[1] // 2 + 1))
+        defocus, width = np.array([abs(defocus_A)]), np.array([width_A])
+        k, seen = _frequencies(self.optics), _transfers(self.optics, defocus)[0]
+        per_A = np.hypot(*np.meshgrid(fft.fftfreq(shape[0]), fft.rfftfreq(shape[1]), indexing="ij")) / self.pixel_A
+        whole = np.interp(per_A, k, seen * np.exp(-2 * (np.pi * width_A * k) ** 2), right=0.0)
+        near = stamp(self.tables(defocus, width)[0, 0], self.reach_px)
+        field = np.zeros(shape)
+        field[: len(near), : len(near)] = near
+        return np.asarray(whole - fft.rfft2(np.roll(field, 2 * (-(len(near) // 2),), (0, 1))).real)
+
+
+def stamp(entries: Array, reach_px: float) -> Array:
+    """The image (y, x) of an atom of one electron at the middle of a pixel, after a table (entries,)."""
+    line = np.arange(-int(reach_px), int(reach_px) + 1)
+    square = line[:, None] ** 2 + line**2
+    values = np.interp(square * STEPS_PER_PX2, np.arange(len(entries)), entries)
+    return np.where(square <= reach_px**2, values, 0.0)
 
 
 def _frequencies(optics: Optics) -> Array:

@@ -21,7 +21,7 @@ from scipy.spatial import cKDTree
 
 from analysis.likelihood import local
 from analysis.likelihood.model import Model, State, on_host
-from analysis.likelihood.psf import STEPS_PER_PX2
+from analysis.likelihood.psf import stamp
 from analysis.uncertainty import share_out
 
 log = logging.getLogger(__name__)
@@ -135,7 +135,7 @@ class Workshop:
         share = self.bright[element] / self.bright[element].mean()
 
         def match(t: int) -> None:
-            kernel = share[t] * kernel_of(self.tables[element][t], reach)
+            kernel = share[t] * stamp(self.tables[element][t], reach)
             pull[t] = _matched(self.model.counts[t] / self.expected[t] - 1, kernel)
             hold[t] = _matched(1 / self.expected[t], kernel**2)
 
@@ -238,15 +238,6 @@ def sites_about(positions: Array, apart: float) -> tuple[Array, tuple[int, ...]]
     ]
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
     return grid.reshape(-1, 3), grid.shape[:3]
-
-
-def kernel_of(entries: Array, reach_px: float) -> Array:
-    """The image (y, x) of an atom of one electron at the middle of a pixel."""
-    line = np.arange(-int(reach_px), int(reach_px) + 1)
-    square = line[:, None] ** 2 + line**2
-    at = square * STEPS_PER_PX2
-    values = np.interp(at, np.arange(len(entries)), entries)
-    return np.where(square <= reach_px**2, values, 0.0)
 
 
 def _matched(image: Array, kernel: Array) -> Array:

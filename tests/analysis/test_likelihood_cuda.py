@@ -79,6 +79,9 @@ def test_every_device_sums_alike(xp: ModuleType, rng: np.random.Generator) -> No
     host, there = Model(counts, rotations, PIXEL_A, spread), Model(xp.asarray(counts), rotations, PIXEL_A, spread)
     tables = host.tables(state)
     np.testing.assert_allclose(on_host(there.expected(state)), host.expected(state), rtol=1e-10)
+    lit = host.glowing(state).expected(state)
+    np.testing.assert_allclose(on_host(there.glowing(state).expected(state)), lit, rtol=1e-10)
+    assert (lit > host.expected(state)).all()
     np.testing.assert_allclose(
         there.pulls(state, xp.asarray(image), tables), host.pulls(state, image, tables), atol=1e-9
     )
@@ -97,7 +100,7 @@ def test_a_whole_fit_is_the_same_on_every_device(xp: ModuleType, rng: np.random.
             kept.append(at)
     model = Model(np.zeros((TILTS, SIDE, SIDE)), rotations, PIXEL_A, spread)
     true = State(np.array(kept), *(getattr(state, name) for name in list(State.__dataclass_fields__)[1:]))
-    counts = rng.poisson(model.expected(true)).astype(float)
+    counts = rng.poisson(model.glowing(true).expected(true)).astype(float)
     start = Atoms(true.positions_A[1:], tuple(np.array(["Si", "Ge"])[true.element[1:]]))
     given = {"elements": ("Si", "Ge"), "min_distance_A": apart, "optics": Optics(200e3, 17.5)}
     host = fit_counts(start, counts, rotations, PIXEL_A, **given)
