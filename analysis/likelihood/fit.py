@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,16 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from analysis.atoms import Atoms
 from analysis.likelihood.model import Model, State, library_of
-from analysis.likelihood.naming import clear_elements, on_line, renamed_by_brightness
-from analysis.likelihood.nuisance import (
-    first_width,
-    fit_defocus,
-    fit_light,
-    fit_light_in_haze,
-    fit_shifts,
-    fit_widths,
-    unnarrowed,
-)
+from analysis.likelihood.naming import faint_on_line, renamed_by_brightness
+from analysis.likelihood.nuisance import first_width, fit_defocus, fit_light, fit_shifts, fit_widths, unnarrowed
 from analysis.likelihood.places import fit_places
 from analysis.likelihood.psf import Optics, Spread
 from analysis.likelihood.result import Fitted, renamed, summed_up
@@ -34,7 +26,7 @@ Array = NDArray[np.float64]
 Progress = Callable[[int, int, float], None]
 
 STEPS_FIRST, STEPS_SEARCH, STEPS_LAST = 20, 8, 60
-LAST_ROUNDS, LINE_ROUNDS = 2, 3
+LAST_ROUNDS = 2
 FEW_CHANGES = 5e-4
 """Of the atoms: a round of the search that is worth no more than so many of them, or one, is the last."""
 LEAST_DEFOCUS_A = 2.0
@@ -119,21 +111,9 @@ def fit_counts(
 
 
 def _light(model: Model, state: State, elements: tuple[str, ...], *, scales: bool = False) -> tuple[Model, State]:
-    """Fitted light, and the model with the glow of it.
-
-    Of three elements or more some may be too faint to be measured while many of their atoms are missing: fitted places follow the
-    noise, and found atoms take the light of those still missing. Atoms expected too bright are not found. So the clear elements
-    are measured beside a haze that stands for the missing atoms, and faint ones are as bright as the clear ones let expect.
-    """
-    model = model.glowing(replace(state, missing=0.0))
-    fitted = fit_light(model, state, scales=scales)
-    clear = clear_elements(model, fitted) if len(elements) > 2 else np.ones(len(elements), bool)
-    if clear.all() or clear.sum() < 2:
-        return model, replace(fitted, missing=0.0)
-    for _ in range(LINE_ROUNDS):
-        fitted = fit_light_in_haze(model, on_line(fitted, elements, clear), clear, scales=scales)
-    log.info("electrons %s, missing per atom %.3f", fitted.amplitudes, fitted.missing)
-    return model.glowing(fitted), fitted
+    """The glow of the atoms, and fitted light, faint elements on the line of the clear ones."""
+    model = model.glowing(state)
+    return model, faint_on_line(model, fit_light(model, state, scales=scales), elements)
 
 
 def _optics(model: Model, state: State, free: Free) -> State:

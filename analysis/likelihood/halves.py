@@ -141,7 +141,6 @@ def _seen_by(half: Fitted, atoms: Atoms, elements: Sequence[str]) -> State:
         half.shifts_px,
         half.defocus_A,
         half.backgrounds,
-        half.missing,
     )
 
 

@@ -1,6 +1,6 @@
 """What is expected of every pixel, and how likely the counts are.
 
-    expected λ = ground · background_t + scale_t Σ_a A_a P_t(x − P R_t r_a − shift_t) + glow_t
+    expected λ = ground · background_t + scale_t Σ_a A_a P_t(x − P R_t r_a − shift_t) + glow
     misfit     = Σ λ − k + k log(k / λ)          half the deviance of Poisson counts k; 0 where λ = k
 
 Images live where the counts do, in numpy or cupy arrays; all else is numpy's.
@@ -11,7 +11,6 @@ Standard shapes: counts, expected (tilts, y, x); places (tilts, atoms, 2) as pix
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,8 +28,6 @@ Ints = NDArray[np.int64]
 
 DARKEST = 1e-3
 """Fewer electrons are never expected of a pixel: one electron where none can be would rule everything out."""
-HAZE_A = 2.0
-"""Standard deviation of the blur with which atoms that are missing are expected about those found: a distance between atoms."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +35,7 @@ class State:
     """All that is fitted.
 
     positions_A (atoms, 3), element (atoms,) as numbers; amplitudes (elements,) in electrons, widths_A (elements,);
-    scales, defocus_A, backgrounds (tilts,); shifts_px (tilts, 2) as (x, y). missing: electrons per atom of the haze that stands for
-    atoms not found yet.
+    scales, defocus_A, backgrounds (tilts,); shifts_px (tilts, 2) as (x, y).
     """
 
     positions_A: Array
@@ -50,7 +46,6 @@ class State:
     shifts_px: Array
     defocus_A: Array
     backgrounds: Array
-    missing: float = 0.0
 
     def select(self, keep: NDArray[Any]) -> State:
         """With some of the atoms."""
@@ -62,8 +57,7 @@ class Model:
     """Counts in electrons (tilts, y, x), how the specimen was turned (tilts, 3, 3), and how atoms look.
 
     ground: (tilts, y, x) or a number, the shape of the background, which a factor for each tilt multiplies. glow: (tilts, y, x) or
-    0, the light of all atoms beyond the reach of their spread functions, and the haze of missing ones; smooth, it is held while atoms
-    move.
+    0, the light of all atoms beyond the reach of their spread functions; smooth, it is held while atoms move.
     """
 
     counts: Array
@@ -118,43 +112,22 @@ class Model:
 
     def glowing(self, state: State) -> Model:
         """The same with the glow of the atoms as they are now."""
-        glow = state.missing * self.haze(state) if state.missing else 0.0
-        if self.spread.optics is not None:
-            bright = self.bright(state)
-            width_A = float(np.average(state.widths_A[state.element], weights=bright[0]))
-            glow = glow + self.xp.maximum(
-                self._blurred(
-                    state, bright, lambda t, shape: self.spread.tail(shape, float(state.defocus_A[t]), width_A)
-                ),
-                0.0,
-            )
-        return replace(self, glow=glow)
-
-    def haze(self, state: State) -> Array:
-        """The image (tilts, y, x) of one electron per atom, without any detail: where atoms that are missing may be."""
-
-        def transfer(_: int, shape: tuple[int, int]) -> Array:
-            fall = (
-                np.exp(-2 * (np.pi * HAZE_A / self.pixel_A * of(n)) ** 2)
-                for n, of in zip(shape, (fft.fftfreq, fft.rfftfreq), strict=True)
-            )
-            return np.outer(*fall)
-
-        return self._blurred(state, np.repeat(state.scales[:, None], len(state.element), axis=1), transfer)
-
-    def _blurred(self, state: State, weights: Array, transfer: Callable[[int, tuple[int, int]], Array]) -> Array:
-        """Images (tilts, y, x) of atoms of such weights (tilts, atoms) whose spread has a transfer(tilt, shape) (ky, kx ≥ 0)."""
+        if self.spread.optics is None:
+            return self
         ny, nx = self.counts.shape[1:]
         shape = fft.next_fast_len(2 * ny), fft.next_fast_len(2 * nx, real=True)
-        seen, out = self.seen(state), np.empty((len(self.counts), ny, nx))
+        bright, seen = self.bright(state), self.seen(state)
+        width_A = float(np.average(state.widths_A[state.element], weights=bright[0]))
+        glow = np.empty((len(seen), ny, nx))
 
         def tilt(t: int) -> None:
-            spectrum = fft.rfft2(shared_out(seen[t], weights[t], shape)) * transfer(t, shape)
-            out[t] = fft.irfft2(spectrum, s=shape)[:ny, :nx]
+            spectrum = fft.rfft2(shared_out(seen[t], bright[t], shape))
+            spectrum *= self.spread.tail(shape, float(state.defocus_A[t]), width_A)
+            glow[t] = fft.irfft2(spectrum, s=shape)[:ny, :nx]
 
         with ThreadPoolExecutor(self.threads) as pool:
             list(pool.map(tilt, range(len(seen))))
-        return self.xp.asarray(out)
+        return replace(self, glow=self.xp.asarray(np.maximum(glow, 0.0)))
 
     def misfits(self, expected: Array) -> Array:
         """Half the deviance (tilts,) of each tilt."""

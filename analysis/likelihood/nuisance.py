@@ -45,73 +45,41 @@ def shrunk(values: Array, information: Array, centre: float | None = None) -> Ar
 
 def fit_light(model: Model, state: State, *, scales: bool = False) -> State:
     """Electrons of each element, backgrounds, and with `scales` the brightness of each tilt, by Gauss-Newton."""
-    return _fitted_light(model, _images(model, state), state, np.ones(len(state.amplitudes), bool), scales)
-
-
-def fit_light_in_haze(model: Model, state: State, free: NDArray[np.bool_], *, scales: bool = False) -> State:
-    """The same for those elements (elements,) that are free, the others held, and the haze of missing atoms.
-
-    The glow of the model is to hold no haze.
-    """
-    kinds = len(state.amplitudes)
-    hazy = replace(state, amplitudes=np.append(state.amplitudes, state.missing))
-    images = [*_images(model, state), model.haze(replace(state, scales=np.ones(len(state.scales))))]
-    fitted = _fitted_light(model, images, hazy, np.append(free, True), scales)
-    missing = float(fitted.amplitudes[kinds])
-    if missing < 0:
-        return _fitted_light(model, images[:kinds], replace(state, missing=0.0), free, scales)
-    return replace(fitted, amplitudes=fitted.amplitudes[:kinds], missing=missing)
-
-
-def _images(model: Model, state: State) -> list[Array]:
-    """Images (tilts, y, x) of the atoms of each element, of one electron each."""
-    tables, kinds = model.tables(state), np.arange(len(state.amplitudes))
-    return [
+    tables = model.tables(state)
+    images = [
         model.atoms(state, tables, np.broadcast_to(one, (len(model.counts), len(one))).copy())
-        for one in (state.element == kinds[:, None]).astype(float)
+        for one in (state.element == np.arange(len(state.amplitudes))[:, None]).astype(float)
     ]
-
-
-def _fitted_light(model: Model, images: list[Array], state: State, free: NDArray[np.bool_], scales: bool) -> State:
-    """Free amplitudes of the images (kinds,), backgrounds, and with `scales` those."""
     misfit = np.inf
     for _ in range(NEWTON_STEPS):
         lit = _lit(model, images, state)
         before = model.misfit(lit) if misfit == np.inf else misfit
-        change = _light_step(model, images, state, free, lit, scales)
+        change = _light_step(model, images, state, lit, scales)
         state, misfit = _longest(model, images, state, change, before)
         if before - misfit < SETTLED:
             break
     if scales:
-        shape, lit = _shape(images, state), _lit(model, images, state)
-        atoms = model.xp.asarray(state.scales)[:, None, None] * shape
+        atoms, lit = model.atoms(state, tables), _lit(model, images, state)
         squares, sums, ones = (on_host((part / lit).sum(axis=(1, 2))) for part in (atoms**2, atoms, 0 * atoms + 1))
         held = (squares - sums**2 / ones) / state.scales**2
-        drawn = replace(state, scales=shrunk(state.scales / state.scales.mean(), held))
-        state = _fitted_light(model, images, drawn, free, False)
+        state = fit_light(model, replace(state, scales=shrunk(state.scales / state.scales.mean(), held)))
     mean = state.scales.mean()
     return replace(state, scales=state.scales / mean, amplitudes=state.amplitudes * mean)
 
 
-def _shape(images: list[Array], state: State) -> Array:
-    """The image (tilts, y, x) of all atoms in tilts of scale 1."""
-    shape: Array = sum(a * image for a, image in zip(state.amplitudes, images, strict=True))
-    return shape
-
-
 def _lit(model: Model, images: list[Array], state: State) -> Array:
-    return model.lit(model.xp.asarray(state.scales)[:, None, None] * _shape(images, state), state.backgrounds)
+    atoms = sum(a * image for a, image in zip(state.amplitudes, images, strict=True))
+    return model.lit(model.xp.asarray(state.scales)[:, None, None] * atoms, state.backgrounds)
 
 
-def _light_step(
-    model: Model, images: list[Array], state: State, free: NDArray[np.bool_], lit: Array, scales: bool
-) -> Array:
-    """Gauss-Newton step of (amplitudes, backgrounds, scales or none); 0 for amplitudes that are held."""
+def _light_step(model: Model, images: list[Array], state: State, lit: Array, scales: bool) -> Array:
+    """Gauss-Newton step of (amplitudes, backgrounds, scales or none)."""
     n, kinds = len(model.counts), len(images)
     weight, slope = 1 / lit, 1 - model.counts / lit
     xp = model.xp
     ground = xp.broadcast_to(xp.asarray(model.ground), lit.shape)
-    local = [ground, *([_shape(images, state)] if scales else [])]
+    shape = sum(a * image for a, image in zip(state.amplitudes, images, strict=True))
+    local = [ground, *([shape] if scales else [])]
     size = kinds + n * len(local)
     bend, pull = np.zeros((size, size)), np.zeros(size)
     for t in range(n):
@@ -120,8 +88,6 @@ def _light_step(
         flat = xp.stack([c.ravel() for c in columns])
         bend[np.ix_(at, at)] += on_host((flat * weight[t].ravel()) @ flat.T)
         pull[at] += on_host(flat @ slope[t].ravel())
-    held = np.flatnonzero(~free)
-    bend[held], bend[:, held], pull[held] = 0.0, 0.0, 0.0
     size_of = np.sqrt(np.maximum(np.diag(bend), 1e-300))
     return -np.asarray(np.linalg.lstsq(bend / np.outer(size_of, size_of), pull / size_of, rcond=1e-10)[0] / size_of)
 
@@ -139,8 +105,7 @@ def _longest(model: Model, images: list[Array], state: State, change: Array, bef
             scales=scales,
         )
         misfit = model.misfit(_lit(model, images, trial))
-        seen = trial.amplitudes[: len(state.widths_A)]
-        if misfit < before and (seen > 0).all() and (trial.scales > 0).all():
+        if misfit < before and (trial.amplitudes > 0).all() and (trial.scales > 0).all():
             return trial, misfit
     return state, before
 

@@ -34,8 +34,8 @@ class Fitted:
     amplitudes: electrons of each element; widths_A: blur beyond the probe. scales,
     backgrounds, defocus_A: (tilts,); shifts_px: (tilts, 2) as (x, y). misfit: mean deviance per pixel (tilts,) of each tilt
     over what Poisson counts give. brightness_z: (n,) how much brighter than its element each atom would be, in standard deviations.
-    missing: electrons per atom of the haze that stands for atoms not found. expected: λ (tilts, y, x). added, dropped: atoms
-    beside those it began with. trail: half the deviance after each step of the fit.
+    expected: λ (tilts, y, x). added, dropped: atoms beside those it began with. trail: half the
+    deviance after each step of the fit.
     """
 
     atoms: Atoms
@@ -53,7 +53,6 @@ class Fitted:
     defocus_A: Array
     misfit: Array
     brightness_z: Array
-    missing: float
     expected: Array
     added: int
     dropped: int
@@ -102,7 +101,6 @@ def summed_up(
         defocus_A=state.defocus_A,
         misfit=deviance_ratios(model, expected),
         brightness_z=_brightness_z(model, state, expected, tables),
-        missing=state.missing,
         expected=on_host(expected),
         added=added,
         dropped=dropped,
