@@ -7,6 +7,7 @@ iterations?`). Relative paths are relative to the folder of the plan.
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Collection
 from dataclasses import MISSING, fields
@@ -347,7 +348,11 @@ class Truth(Section):
 
 
 class Simulation(Section):
-    """A tilt series made from a known cluster (`pyaet simulate`, `pyaet demo`)."""
+    """A tilt series made from a known cluster (`pyaet simulate`, `pyaet demo`), or planned (`pyaet limit`).
+
+    cross_sections_A2: of elements into the annulus, for the linear model and the bound: electrons of an atom, as a run finds them, over
+    the dose. Rutherford's where left out.
+    """
 
     kind: Literal["4dstem", "adf"] = "4dstem"
     structure: str | None = None
@@ -367,6 +372,7 @@ class Simulation(Section):
     dose_e_per_A2: Positive = 1e4
     background_e: NonNegative = 1.0
     model: Literal["multislice", "linear"] = "multislice"
+    cross_sections_A2: dict[str, Positive] = {}
 
 
 class Compute(Section):
@@ -449,6 +455,13 @@ class Plan(Section):
             raise ValueError(
                 'workflow "liao2026" is the road of dark-field images; expected kind "adf", or workflow "pyaet"'
             )
+        if self.refinement.method == "likelihood" and (
+            self.adf.denoise != "none" or getattr(source, "kind", "adf") != "adf"
+        ):
+            raise ValueError(
+                f'refinement.method "likelihood" needs electrons as they were counted; found kind "{getattr(source, "kind", "adf")}" and '
+                f'adf.denoise "{self.adf.denoise}"; expected kind "adf" and denoise "none", or method "least_squares"'
+            )
         return self
 
 
@@ -494,7 +507,7 @@ def plan_toml(plan: Plan) -> str:
 
 def _absolute(plan: Plan, folder: Path) -> Plan:
     def resolve(name: str) -> str:
-        return str((folder / Path(name).expanduser()).absolute())
+        return os.path.abspath(folder / Path(name).expanduser())
 
     changes: dict[str, Any] = {"output": plan.output.model_copy(update={"directory": resolve(plan.output.directory)})}
     if plan.input is not None:

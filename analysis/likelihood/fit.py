@@ -17,7 +17,7 @@ from analysis.likelihood.nuisance import first_width, fit_defocus, fit_light, fi
 from analysis.likelihood.places import fit_places
 from analysis.likelihood.psf import Optics, Spread
 from analysis.likelihood.result import Fitted, renamed, summed_up
-from analysis.likelihood.search import BELIEVED, searched
+from analysis.likelihood.search import searched
 from analysis.uncertainty import available_threads
 
 log = logging.getLogger(__name__)
@@ -27,8 +27,8 @@ Progress = Callable[[int, int, float], None]
 
 STEPS_FIRST, STEPS_SEARCH, STEPS_LAST = 20, 8, 60
 LAST_ROUNDS = 2
-FEW_CHANGES = 5e-4
-"""Of the atoms: a round of the search that is worth no more than so many of them, or one, is the last."""
+LITTLE_WORTH, LITTLE_WORTH_OF_ATOM = 6.0, 3e-3
+"""Log-likelihood: a round of the search that is worth no more than this, or so much for every atom there is, is the last."""
 LEAST_DEFOCUS_A = 2.0
 START_WIDTH_A, WIDEST_A = 0.37, 0.6
 SCATTERING = 1.7
@@ -102,7 +102,7 @@ def fit_counts(
             model, state = _light(model, state, names)
             state, _ = fit_places(model, renamed(model, state, min_distance_A), STEPS_SEARCH, min_distance_A, told)
             log.info("search: %d added, %d dropped, log-likelihood + %.0f", change.added, change.dropped, change.gain)
-            if change.worth <= BELIEVED * max(1.0, FEW_CHANGES * len(state.element)):
+            if change.worth <= max(LITTLE_WORTH, LITTLE_WORTH_OF_ATOM * len(state.element)):
                 break
         model, state = _light(model, _optics(model, state, free), names, scales=free.scales)
         state = fit_shifts(model, state, start_px) if free.shifts else state

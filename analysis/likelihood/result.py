@@ -28,7 +28,8 @@ class Fitted:
     """Atoms and all else that was fitted.
 
     atoms: positions in Å, `sigma_A` (rms over the axes), `species_probability` of the element named, `intensity` in electrons.
-    sigma_axes_A: (n, 3) along x, y, z. covariance_A2: (n, 3, 3). worth: (n,) log-likelihood that each atom adds.
+    sigma_axes_A: (n, 3) along x, y, z. covariance_A2: (n, 3, 3). worth: (n,) log-likelihood that each atom adds; believed: the
+    least that an atom of each element must add.
     element_probability: (n, elements), elements in the order given. inflation: factor of the variances that the scatter between
     tilts asked for beyond Poisson noise; bootstrap: that by which positions scatter beyond the bound where few counts hold them.
     amplitudes: electrons of each element; widths_A: blur beyond the probe. scales,
@@ -42,6 +43,7 @@ class Fitted:
     sigma_axes_A: Array
     covariance_A2: Array
     worth: Array
+    believed: dict[str, float]
     element_probability: Array
     inflation: float
     bootstrap: float
@@ -75,7 +77,8 @@ def summed_up(
     wider = bootstrapped(model, state, expected, cov / factor, min_distance_A)
     cov *= wider
     axes = np.sqrt(np.einsum("aii->ai", cov))
-    worths = Workshop(model, state, min_distance_A).worths()
+    shop = Workshop(model, state, min_distance_A)
+    worths = shop.worths()
     probability = element_probability(worths, state)
     named = np.arange(len(state.element)), state.element
     atoms = Atoms(
@@ -90,6 +93,7 @@ def summed_up(
         sigma_axes_A=axes,
         covariance_A2=cov,
         worth=worths[named],
+        believed=dict(zip(elements, map(float, shop.believed), strict=True)),
         element_probability=probability,
         inflation=factor,
         bootstrap=wider,
@@ -172,7 +176,8 @@ def renamed(model: Model, state: State, min_distance_A: float) -> State:
     """Every atom as the element that explains the counts best, all others as they are."""
     if len(state.amplitudes) == 1:
         return state
-    worths = Workshop(model, state, min_distance_A).worths()
+    shop = Workshop(model, state, min_distance_A)
+    worths = shop.worths()
     return replace(state, element=element_probability(worths, state).argmax(axis=1))
 
 

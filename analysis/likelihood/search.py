@@ -4,6 +4,10 @@ An atom that is missing is rarely a clean hole: its neighbours have moved to exp
 So every trial is a joint one: the atom goes in (or out), it and its neighbours are relaxed in turns, and the exact gain
 of the whole decides. Trials follow one another on the same expected counts; none counts a photon twice.
 
+Beforehand an atom is as likely at any place as the particle is dense. The odds that there is one are this density times the integral of
+the likelihood ratio over the places (Laplace's method, as in MacKay 1992, doi:10.1162/neco.1992.4.3.415): an atom must add the logarithm
+of how many places the counts tell apart in the room of one atom.
+
 Sites to try come from what is left: with images of the score (k / λ − 1) and of 1 / λ, both matched to the spread function, the gain
 of an atom of free brightness at r is about S(r)² / 2F(r).
 """
@@ -21,6 +25,7 @@ from scipy.spatial import cKDTree
 
 from analysis.likelihood import local
 from analysis.likelihood.model import Model, State, on_host
+from analysis.likelihood.places import information
 from analysis.likelihood.psf import stamp
 from analysis.uncertainty import share_out
 
@@ -29,9 +34,10 @@ log = logging.getLogger(__name__)
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-BELIEVED = 6.0
-"""Log-likelihood that an atom must add. Where none is, one of the brightness of an atom costs far more than this."""
-WORTH_TRYING = 3.0
+WORTH_TRYING, ENOUGH = 3.0, 6.0
+"""Log-likelihood that a site must promise, and that is enough for any atom: most are found before all their neighbours are in place."""
+ROOM = 3.0
+"""Minimum distances about an atom within which its neighbours tell how dense the particle is."""
 SITE_STEP = 0.25
 """Of the minimum distance: spacing of the sites that are surveyed."""
 RIM = 1.3
@@ -50,16 +56,12 @@ LONGEST_MOVE = 0.25
 
 @dataclass(frozen=True)
 class Change:
-    """How many atoms were added and dropped, and what that gained in log-likelihood."""
+    """How many atoms were added and dropped, what that gained in log-likelihood, and how much of it beyond what atoms must add."""
 
     added: int
     dropped: int
     gain: float
-
-    @property
-    def worth(self) -> float:
-        """The gain beyond what every atom more has to bring; what is merely exchanged is worth little."""
-        return self.gain - BELIEVED * (self.added - self.dropped)
+    worth: float
 
 
 class Workshop:
@@ -75,6 +77,7 @@ class Workshop:
         self.alive = np.ones(len(self.element), bool)
         core = min(CORE_A / model.pixel_A, model.spread.reach_px)
         self._geometry = (core, model.to_pixels, model.origin(state))
+        self.believed = believed(model, state, self.expected, tables, min_distance_A)
 
     def state(self, state: State) -> State:
         """The state with the atoms that are left."""
@@ -104,9 +107,9 @@ class Workshop:
         self._append(site, element)
         mine = len(self.element) - 1
         got += self._relax(np.append(mine, near), 1)
-        if got > BELIEVED - HOPELESS:
+        if got > self.believed[element] - HOPELESS:
             got += self._relax(np.append(mine, near), SWEEPS - 1)
-        if got > BELIEVED and self._is_apart(mine) and all(self._is_apart(a) for a in near):
+        if got > self.believed[element] and self._is_apart(mine) and all(self._is_apart(a) for a in near):
             return got
         self._paint(mine, -1.0)
         self._restore(near, before)
@@ -119,9 +122,10 @@ class Workshop:
         before = self.positions[near].copy()
         self._paint(atom, -1.0)
         got = -self._gain(self.positions[atom], int(self.element[atom])) + self._relax(near, 1)
-        if got > -BELIEVED - HOPELESS:
+        least = self.believed[self.element[atom]]
+        if got > -least - HOPELESS:
             got += self._relax(near, SWEEPS - 1)
-        if got > -BELIEVED:
+        if got > -least:
             self.alive[atom] = False
             return got
         self._restore(near, before)
@@ -188,22 +192,35 @@ class Workshop:
         )
 
 
+def believed(model: Model, state: State, expected: Array, tables: Array, apart_A: float) -> Array:
+    """Log-likelihood (elements,) that an atom of each element must add to be likelier there than not."""
+    held = information(model, state, model.xp.asarray(expected), tables)[:, :3, :3]
+    # Information grows as the square of the brightness, the volume of places that are told apart falls as its cube.
+    place_A3 = (2 * np.pi) ** 1.5 * np.exp(-0.5 * np.linalg.slogdet(held)[1]) * state.amplitudes[state.element] ** 3
+    tree, radius_A = cKDTree(state.positions_A), ROOM * apart_A
+    atoms = np.median(tree.query_ball_point(state.positions_A, radius_A, return_length=True))
+    density = atoms / (4 / 3 * np.pi * radius_A**3)
+    odds = density * np.median(place_A3) / state.amplitudes**3
+    return np.clip(-np.log(odds), WORTH_TRYING, ENOUGH)
+
+
 def searched(model: Model, state: State, min_distance_A: float) -> tuple[State, Change]:
     """The state after every doubtful atom was tried without, and every promising site with one."""
     shop = Workshop(model, state, min_distance_A)
     worth = shop.worths()[np.arange(len(state.element)), state.element]
-    dropped, got = 0, 0.0
+    added, dropped, got, asked = 0, 0, 0.0, 0.0
     for atom in np.argsort(worth):
-        if worth[atom] > 2 * BELIEVED:
-            break
+        least = shop.believed[state.element[atom]]
+        if worth[atom] > 2 * least:
+            continue
         change = shop.drop(int(atom))
         if np.isfinite(change):
-            dropped, got = dropped + 1, got + change
-    added = 0
+            dropped, got, asked = dropped + 1, got + change, asked - least
     for site, element in promising(shop):
         change = shop.add(site, element)
-        added, got = added + (change > 0), got + change
-    return shop.state(state), Change(added, dropped, got)
+        if change > 0:
+            added, got, asked = added + 1, got + change, asked + shop.believed[element]
+    return shop.state(state), Change(added, dropped, got, got - asked)
 
 
 def promising(shop: Workshop) -> list[tuple[Array, int]]:

@@ -85,15 +85,24 @@ def limit(plan: PlanFile, json: Json = False) -> None:
 
 
 def table(found: dict[str, Any]) -> str:
-    """What `pyaet limit` found, a line per choice of tilts and a column per dose."""
-    doses = found["dose_e_per_A2"]
+    """What `pyaet limit` found, a line per choice of tilts and a column per dose; no errors where atoms can't be told apart."""
+    doses, lost = found["dose_e_per_A2"], found["least_distance_pm"] / 2
     head = f"{'least error in pm (3D) at e⁻/Å²':<34}" + "".join(f"{dose:>10.3g}" for dose in doses)
     lines = [head]
     for name, row in found["tilts"].items():
         for element, values in row["rmsd_pm"].items():
             first = f"{name}, {row['tilts']} tilts: {element}"
-            lines.append(f"{first:<34}" + "".join(f"{value:>10.3g}" for value in values))
-    return "\n".join(lines)
+            lines.append(
+                f"{first:<34}" + "".join(f"{value:>10.3g}" if value < lost else f"{'-':>10}" for value in values)
+            )
+    areas = ", ".join(f"{symbol} {area:.3g}" for symbol, area in found["cross_sections_A2"].items())
+    return "\n".join(
+        [
+            *lines,
+            f"cross-sections of atoms in Å²: {areas} (simulation.cross_sections_A2: electrons of an atom in a run, over the dose)",
+            f"-: more than half of specimen.min_distance_A, {lost:.3g} pm: atoms are not found",
+        ]
+    )
 
 
 def _run(plan: Plan, directory: Path, device: DeviceName | None, fresh: bool, as_json: bool) -> None:

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -38,7 +38,7 @@ class Imaging:
     `defocus_A` > 0 puts the crossover downstream of the particle's centre. `inner_mrad` to `outer_mrad` is the annulus.
     `source_sigma_A` blurs the image by the finite electron source. `dose_e_per_A2` is per tilt; `background_e` electrons
     per pixel come on top, and a count is `gain` times the electrons detected, rounded. `window_A` is the width of one
-    simulated wave.
+    simulated wave. `cross_sections_A2` of elements into the annulus stand in the linear model where they were measured.
     """
 
     energy_eV: float = 200e3
@@ -57,6 +57,7 @@ class Imaging:
     gain: float = 1.0
     window_A: float = 12.0
     model: Literal["multislice", "linear"] = "multislice"
+    cross_sections_A2: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("energy_eV", "semiangle_mrad", "pixel_A", "slice_A", "dose_e_per_A2", "gain", "window_A"):
@@ -73,6 +74,9 @@ class Imaging:
             raise ValueError(
                 f"phonons is {self.phonons} and image_shape {self.image_shape}; expected 1 or more of each"
             )
+        for symbol, area_A2 in self.cross_sections_A2.items():
+            if not (math.isfinite(area_A2) and area_A2 > 0):
+                raise ValueError(f"cross_sections_A2 of {symbol} is {area_A2}; expected a positive number")
         if self.model not in ("multislice", "linear"):
             raise ValueError(f"model is {self.model!r}; expected 'multislice' or 'linear'")
 
@@ -164,7 +168,9 @@ def simulate_adf_series(
         "projections": Data(images.astype(np.min_scalar_type(int(images.max()))), "counts"),
         "angles_deg": Data(np.asarray(angles), "deg"),
     }
-    write_h5(path, data, asdict(imaging), key)
+    settings = asdict(imaging)
+    areas_A2 = settings.pop("cross_sections_A2")
+    write_h5(path, data, settings | {f"cross_section_{symbol}_A2": area for symbol, area in areas_A2.items()}, key)
     return path
 
 
@@ -201,13 +207,11 @@ def _multislice(seen: np.ndarray, symbols: Sequence[str], imaging: Imaging, rng:
 
 def _linear(seen: np.ndarray, symbols: Sequence[str], imaging: Imaging, rng: np.random.Generator) -> np.ndarray:
     """Σ σ(Z) × probe intensity, thermally blurred, at every probe position (scan_y, scan_x); draws nothing."""
-    from ase.data import atomic_numbers
-
-    z = np.array([atomic_numbers[symbol] for symbol in symbols], dtype=np.float64)
+    area_A2 = {symbol: cross_section_A2(symbol, imaging) for symbol in set(symbols)}
     ky, kx, area = _scan_frequencies(imaging)
     waves_y = np.exp(-2j * np.pi * ky[:, None] * seen[:, 1])
     waves_x = np.exp(-2j * np.pi * seen[:, 0, None] * kx)
-    spectrum = (waves_y * (_unit_cross_section_A2(imaging) * z**EXPONENT)) @ waves_x
+    spectrum = (waves_y * [area_A2[symbol] for symbol in symbols]) @ waves_x
     k2 = ky[:, None] ** 2 + kx**2
     spectrum *= _probe_transfer(ky, kx, imaging) * np.exp(-2 * np.pi**2 * imaging.phonon_sigma_A**2 * k2)
     return fft.fftshift(fft.ifft2(spectrum).real) * (ky.size * kx.size / area)
@@ -215,17 +219,19 @@ def _linear(seen: np.ndarray, symbols: Sequence[str], imaging: Imaging, rng: np.
 
 def electrons_per_atom(symbol: str, imaging: Imaging) -> float:
     """Electrons that an atom of the element sends to the annulus in one image, after the linear model."""
+    return imaging.dose_e_per_A2 * cross_section_A2(symbol, imaging)
+
+
+def cross_section_A2(symbol: str, imaging: Imaging) -> float:
+    """Of an atom of the element into the annulus: as measured, or Z^1.7 of Rutherford's 4 π γ² (1/θ1² - 1/θ2²) / (a0² k⁴)."""
     from ase.data import atomic_numbers
 
-    return imaging.dose_e_per_A2 * _unit_cross_section_A2(imaging) * float(atomic_numbers[symbol]) ** EXPONENT
-
-
-def _unit_cross_section_A2(imaging: Imaging) -> float:
-    """Rutherford cross-section of a unit charge into the annulus, 4 π γ² (1/θ1² - 1/θ2²) / (a0² k⁴), in Å²."""
+    if symbol in imaging.cross_sections_A2:
+        return imaging.cross_sections_A2[symbol]
     gamma = 1 + imaging.energy_eV * constants.e / (constants.m_e * constants.c**2)
     bohr_A, k = constants.physical_constants["Bohr radius"][0] * 1e10, 2 * np.pi / imaging.wavelength_A
     angles = (imaging.inner_mrad * 1e-3) ** -2 - (imaging.outer_mrad * 1e-3) ** -2
-    return 4 * np.pi * gamma**2 * angles / (bohr_A**2 * k**4)
+    return float(4 * np.pi * gamma**2 * angles / (bohr_A**2 * k**4) * atomic_numbers[symbol] ** EXPONENT)
 
 
 def _probe_transfer(ky: np.ndarray, kx: np.ndarray, imaging: Imaging) -> np.ndarray:

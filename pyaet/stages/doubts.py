@@ -77,15 +77,14 @@ def _of_brightness(found: Fitted) -> list[str]:
 
 
 def _of_gains(found: Fitted) -> list[str]:
-    from analysis.likelihood.search import BELIEVED
-
     names, said = np.array(found.atoms.symbols), []
     for symbol in found.amplitudes:
         gains = found.worth[names == symbol]
-        if gains.size and np.median(gains) < BARELY * BELIEVED:
+        least = found.believed[symbol]
+        if gains.size and np.median(gains) < BARELY * least:
             said.append(
                 f"the {gains.size} {symbol} atoms are hardly worth believing: half of them add less than {np.median(gains):.1f} to the "
-                f"log-likelihood of the counts, where {BELIEVED:g} is the least; the element may not be in the particle, or the dose is "
+                f"log-likelihood of the counts, where {least:.1f} is the least; the element may not be in the particle, or the dose is "
                 "too low to show it"
             )
     return said

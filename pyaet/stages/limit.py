@@ -26,14 +26,20 @@ def limits(plan: Plan, context: Context) -> dict[str, Any]:
     """
     import tomo
     from analysis.likelihood import Optics, bound
-    from pyaet.simulate.adf import electrons_per_atom
+    from pyaet.simulate.adf import cross_section_A2, electrons_per_atom
 
     planned = plan.simulation
     if planned is None or planned.kind != "adf":
         raise InputError(
-            'simulation: missing, or its kind is not "adf"; expected a table [simulation] with kind = "adf" that describes the series'
+            'simulation: missing, or its kind is not "adf"; expected a table [simulation] with kind = "adf" that describes the series: '
+            "structure or diameter_A, angles, dose_e_per_A2, energy_eV, semiangle_mrad, inner_mrad, outer_mrad, field_A, step_A"
         )
     atoms, how = specimen(planned, context.seed), imaging(planned)
+    if unknown := sorted(set(atoms.symbols) - set(plan.specimen.elements)):
+        raise InputError(
+            f"specimen.elements: found {', '.join(plan.specimen.elements)}; expected {', '.join(unknown)} as well, which the atoms of "
+            "[simulation] are"
+        )
     angles_deg = read_angles(angle_spec(planned.angles))
     doses = [factor * planned.dose_e_per_A2 for factor in DOSE_FACTORS]
     rows: dict[str, Any] = {}
@@ -55,7 +61,13 @@ def limits(plan: Plan, context: Context) -> dict[str, Any]:
             for element, values in rows[name]["rmsd_pm"].items():
                 of = np.array([symbol == element for symbol in atoms.symbols])
                 values.append(float(100 * np.sqrt((sigma_A[of] ** 2).sum(axis=1).mean())))
-    return {"atoms": len(atoms), "dose_e_per_A2": doses, "tilts": rows}
+    return {
+        "atoms": len(atoms),
+        "cross_sections_A2": {symbol: cross_section_A2(symbol, how) for symbol in atoms.elements},
+        "least_distance_pm": 100 * plan.specimen.min_distance_A,
+        "dose_e_per_A2": doses,
+        "tilts": rows,
+    }
 
 
 def choices(angles_deg: np.ndarray) -> dict[str, np.ndarray]:

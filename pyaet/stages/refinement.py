@@ -174,8 +174,6 @@ def _record(
     path: Path, electrons: np.ndarray, found: Fitted, halves: Halves | None, aligned: Projections, key: str
 ) -> None:
     """Keep what shows how well the counts are explained: all tilts in numbers, three in pictures."""
-    from analysis.likelihood.search import BELIEVED
-
     middle = np.argsort(found.misfit)[len(found.misfit) // 2]
     chosen = (np.abs(aligned.angles_deg[:, 1]).argmin(), middle, found.misfit.argmax())
     shown = np.array(list(dict.fromkeys(int(k) for k in chosen)))
@@ -190,7 +188,12 @@ def _record(
     if halves is not None:
         data["held_out_deviance"] = Data(halves.held_out, "")
         data["halves_distance_ratio"] = Data(halves.distance_A / halves.stated_A, "")
-    write_h5(path, data, {"pixel_A": aligned.pixel_A, "least_gain": BELIEVED}, key)
+    write_h5(
+        path,
+        data,
+        {"pixel_A": aligned.pixel_A, "least_gain": min(found.believed[symbol] for symbol in set(found.atoms.symbols))},
+        key,
+    )
 
 
 def _agreement(halves: Halves) -> dict[str, Any]:

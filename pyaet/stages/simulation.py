@@ -101,7 +101,9 @@ def imaging(settings: Simulation) -> Imaging:
 
     with told_of("simulation"):
         return Imaging(
-            **settings.model_dump(include=SHARED | {"inner_mrad", "outer_mrad", "background_e", "model"}),
+            **settings.model_dump(
+                include=SHARED | {"inner_mrad", "outer_mrad", "background_e", "model", "cross_sections_A2"}
+            ),
             defocus_A=settings.defocus_A or 0.0,
             image_shape=scan_shape(settings),
             pixel_A=settings.step_A,

@@ -17,7 +17,7 @@ from analysis.likelihood.nuisance import fit_defocus, fit_light, fit_shifts, fit
 from analysis.likelihood.places import Wall, fit_places
 from analysis.likelihood.psf import STEPS_PER_PX2, Spread, stamp
 from analysis.likelihood.result import _deviance_of, bootstrapped, position_covariance
-from analysis.likelihood.search import Change, Workshop, searched
+from analysis.likelihood.search import Workshop, searched
 
 PIXEL_A, SIDE, APART_A, WIDTH_A, GROUND = 0.35, 48, 2.2, 0.37, 1.0
 OPTICS = Optics(200e3, 17.5)
@@ -305,10 +305,34 @@ def test_missing_atoms_are_put_back_and_false_ones_dropped(rng: np.random.Genera
     assert strict.recall == 1.0 and strict.precision == 1.0
 
 
-def test_atoms_that_are_merely_exchanged_are_worth_nothing() -> None:
-    assert Change(3, 3, 2.8).worth == pytest.approx(2.8)
-    assert Change(10, 0, 60.0).worth == 0.0
-    assert Change(0, 4, -20.0).worth == pytest.approx(4.0)
+def test_what_an_atom_must_add_makes_it_as_likely_as_none(rng: np.random.Generator) -> None:
+    state = state_of(ball(rng), 6.0)
+    shop = Workshop(model_of(state, None), state, APART_A)
+    inner = int(np.argmin((state.positions_A**2).sum(axis=1)))
+    shop._paint(inner, -1.0)
+    step_A = 0.1
+    steps = np.stack(np.meshgrid(*[np.arange(-1.0, 1.01, step_A)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    gains = np.array([shop._gain(state.positions_A[inner] + step, 0) for step in steps])
+    apart = np.linalg.norm(state.positions_A[:, None] - state.positions_A, axis=2)
+    density = np.median((apart < 3 * APART_A).sum(axis=1)) / (4 / 3 * np.pi * (3 * APART_A) ** 3)
+    odds = density * np.exp(gains).sum() * step_A**3
+    assert 4.0 < shop.believed[0] < 6.0
+    assert gains.max() - np.log(odds) == pytest.approx(shop.believed[0], abs=0.4)
+
+
+@pytest.mark.parametrize("electrons", [1.0, 100.0])
+def test_what_an_atom_must_add_has_bounds(rng: np.random.Generator, electrons: float) -> None:
+    state = state_of(ball(rng), electrons)
+    shop = Workshop(model_of(state, None), state, APART_A)
+    assert shop.believed[0] == (3.0 if electrons == 1.0 else 6.0)
+
+
+def test_a_faint_element_must_add_less_than_a_clear_one(rng: np.random.Generator) -> None:
+    places = ball(rng)
+    kind = np.arange(len(places)) % 2
+    state = replace(state_of(places), element=kind, amplitudes=np.array([6.0, 30.0]), widths_A=np.full(2, WIDTH_A))
+    faint, clear = Workshop(model_of(state, None), state, APART_A).believed
+    assert 3.0 <= faint < clear <= 6.0
 
 
 def test_in_mere_noise_nothing_is_found(rng: np.random.Generator) -> None:

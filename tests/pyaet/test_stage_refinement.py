@@ -12,6 +12,7 @@ import pytest
 
 from analysis import Atoms, compare
 from pyaet.cli import main
+from pyaet.commands.road import table
 from pyaet.console import Console
 from pyaet.io.errors import InputError
 from pyaet.io.structures import read_structure, write_extxyz
@@ -25,6 +26,7 @@ from pyaet.stages.refinement import read_counts, refine
 
 CONTEXT = Context("cpu", 1, 0, Console(terminal=False), "key")
 SPECIMEN = Specimen(elements=("Si",), min_distance_A=1.8)
+SILICA = Specimen(elements=("Si", "O"), min_distance_A=1.2)
 
 
 @pytest.fixture
@@ -112,7 +114,7 @@ def test_an_element_that_is_not_there_is_doubted() -> None:
     atoms = Atoms(np.arange(12.0).reshape(4, 3), ("Si", "Si", "Ge", "Ge"))
     found = SimpleNamespace(
         atoms=atoms, misfit=np.ones(5), brightness_z=np.array([1, -1, 3.0, -3.0]), amplitudes={"Si": 10.0, "Ge": 11.0},
-        worth=np.full(4, 50.0),
+        worth=np.full(4, 50.0), believed={"Si": 5.0, "Ge": 6.0},
     )  # fmt: skip
     scatter, ratio = doubts.of_fit(found, np.zeros((5, 3)))
     assert "brightness of the Ge atoms scatters 3.0 times" in scatter
@@ -122,6 +124,7 @@ def test_an_element_that_is_not_there_is_doubted() -> None:
     found.worth = np.array([7.0, 9.0, 50.0, 50.0])
     (barely,) = doubts.of_fit(found, np.zeros((5, 3)))
     assert "the 2 Si atoms are hardly worth believing: half of them add less than 8.0" in barely
+    assert "where 5.0 is the least" in barely
 
 
 def test_how_well_the_counts_are_explained_is_kept_and_drawn(made: Path) -> None:
@@ -176,7 +179,7 @@ PLANNED = Simulation(
 
 
 def test_the_bound_falls_with_dose_and_tilts() -> None:
-    found = limit.limits(Plan(specimen=SPECIMEN, simulation=PLANNED), CONTEXT)
+    found = limit.limits(Plan(specimen=SILICA, simulation=PLANNED), CONTEXT)
     planned, fewer = found["tilts"]["as planned"], found["tilts"]["every 2nd"]
     assert set(planned["rmsd_pm"]) == {"O", "Si"}
     for element, values in planned["rmsd_pm"].items():
@@ -188,9 +191,41 @@ def test_the_bound_falls_with_dose_and_tilts() -> None:
     assert "within ±70°" in found["tilts"]
 
 
+def test_the_bound_takes_the_brightness_that_was_measured() -> None:
+    plain = limit.limits(Plan(specimen=SILICA, simulation=PLANNED), CONTEXT)
+    brighter = {symbol: 4 * area_A2 for symbol, area_A2 in plain["cross_sections_A2"].items()}
+    planned = PLANNED.model_copy(update={"cross_sections_A2": brighter})
+    found = limit.limits(Plan(specimen=SILICA, simulation=planned), CONTEXT)
+    assert found["cross_sections_A2"] == brighter
+    fourfold, once = (one["tilts"]["as planned"]["rmsd_pm"]["Si"] for one in (found, plain))
+    # Doses 1/4, 1/2, 1 of brighter atoms are doses 1, 2, 4 of the others: the ground is the same.
+    np.testing.assert_allclose(fourfold[1:4], once[3:6], rtol=1e-9)
+
+
+def test_a_bound_is_not_stated_where_atoms_are_not_found() -> None:
+    rows = {"as planned": {"tilts": 3, "rmsd_pm": {"Si": [12.0, 96.0]}}}
+    found = {
+        "dose_e_per_A2": [1e4, 1e2], "least_distance_pm": 190.0, "cross_sections_A2": {"Si": 0.00178}, "tilts": rows
+    }  # fmt: skip
+    line, areas = table(found).splitlines()[1:3]
+    assert line.split()[-2:] == ["12", "-"]
+    assert "Si 0.00178" in areas
+
+
+def test_a_bound_is_for_the_elements_of_the_plan() -> None:
+    gold = SILICA.model_copy(update={"elements": ("Au",)})
+    with pytest.raises(InputError, match="found Au; expected O, Si as well"):
+        limit.limits(Plan(specimen=gold, simulation=PLANNED), CONTEXT)
+
+
+def test_likelihood_of_images_that_are_no_counts_is_a_fault_of_the_plan() -> None:
+    with pytest.raises(ValueError, match=r'found kind "adf" and adf\.denoise "nlm"'):
+        Plan(specimen=SILICA, simulation=PLANNED, adf=Adf(denoise="nlm"), refinement=Refinement(method="likelihood"))
+
+
 def test_a_bound_needs_a_dark_field_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "plan.toml"
-    path.write_text('[specimen]\nelements = ["Si"]\nmin_distance_A = 1.9\n[simulation]\nkind = "4dstem"\n')
+    path.write_text('[specimen]\nelements = ["Si", "O"]\nmin_distance_A = 1.2\n[simulation]\nkind = "4dstem"\n')
     with pytest.raises(SystemExit) as ended:
         main(["limit", str(path)])
     assert ended.value.code == 2
