@@ -1,6 +1,7 @@
 """Dark-field counts to atoms by maximum likelihood, beside the Cramér–Rao bound.
 
     python tests/bench/adf.py doses FOLDER           208 silicon atoms (published counts in FOLDER), all doses, thinned, wedge, few tilts
+    python tests/bench/adf.py frame FOLDER           how far the images show these atoms off their places in every tilt alike
     python tests/bench/adf.py large MODELS [--three] a simulated 8 nm particle of 13 982 atoms, 60 tilts, 8e3 e⁻/Å², one or three elements
     python tests/bench/adf.py scaling MODELS         seconds against the number of atoms (cut out of that particle)
     python tests/bench/adf.py sums MODELS            seconds of one image of all its atoms, of its slope and its information
@@ -31,7 +32,7 @@ PIXEL_A, DOSE_E_PER_A2, TILTS, APART_A = 0.347, 8e3, 60, 1.9
 CUTOFF_A, FARTHER_A = 0.9, 1.5
 """Found are atoms nearer to their true place than this: for silicon, and (as published for Si/Ge/Sn) for large particles as well."""
 SIZES = (1000, 3000, 13982)
-SEEDS = 5
+SEEDS, DOSES = 5, ("8p0e3", "1p6e4", "1p6e5")
 HEAD = (
     "| data | start found / false | found / false | RMSD pm | bound pm | stated pm | within 1 σ / 2 σ | deviance | s |\n"
     "|---|---|---|---|---|---|---|---|---|"
@@ -40,7 +41,7 @@ HEAD = (
 
 def doses(options: argparse.Namespace) -> list[str]:
     rows = HEAD.split("\n")
-    for name in ("8p0e3", "1p6e4", "1p6e5"):
+    for name in DOSES:
         counts, angles, truth_A = published(options.folder, name)
         theta = np.abs((angles[:, 1] + 90) % 180 - 90)
         for title, chosen in (("", theta <= 90), (", within ±72°", theta <= 72), (", every 3rd tilt", theta % 9 == 0)):
@@ -51,6 +52,54 @@ def doses(options: argparse.Namespace) -> list[str]:
             thinned = np.random.default_rng(seed).binomial(counts.astype(int), share).astype(float)
             rows.append(silicon(f"{8e3 * share:.0e}, seed {seed}", thinned, angles, truth_A, share))
     return rows
+
+
+def frame(options: argparse.Namespace) -> list[str]:
+    """Displacements that stay in the frame of the image while the specimen turns, beside the errors of the atoms.
+
+    A constant shift d of an atom along x in tilts all around is best explained by z off by d Σ sin θ / Σ sin² θ = 4/π d; along
+    the tilt axis y it stays as it is.
+    """
+    rows = [
+        "| dose | rms error x / y / z pm | stated pm | shift in all tilts alike x / y pm | its noise pm | error of z / shift along x |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in DOSES:
+        counts, angles, truth_A = published(options.folder, name)
+        found = fitted_atoms(counts, angles, ("Si",), SI_PIXEL_A, SI_APART_A, 1.0)[0]
+        result = analysis.compare(found.atoms.positions_A, None, truth_A, None, CUTOFF_A)
+        mine, true_A = result.matches[:, 0], result.truth_A[result.matches[:, 1]]
+        off = result.model_A[mine] - true_A
+        shift_A, noise_A = shift_in_all(found, true_A, counts, tomo.rotation(angles))
+        slope = (off[:, 2] @ shift_A[:, 0]) / (shift_A[:, 0] @ shift_A[:, 0])
+        columns = (off, found.sigma_axes_A[mine], shift_A, noise_A)
+        told = (" / ".join(f"{100 * rms:.2f}" for rms in np.sqrt((of**2).mean(axis=0))) for of in columns)
+        rows.append(f"| {name} | {' | '.join(told)} | {slope:.2f} |")
+        print(rows[-1], flush=True)
+    return rows
+
+
+def shift_in_all(
+    found: Any, places_A: np.ndarray, counts: np.ndarray, rotations: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Shift (n, 2) in Å of silicon atoms at their true places that suits all tilts best, and its standard deviation by counting."""
+    from analysis.likelihood.fit import model_of
+    from analysis.likelihood.model import State
+
+    n = len(places_A)
+    atoms = analysis.Atoms(places_A, ("Si",) * n)
+    state = State(
+        places_A, np.zeros(n, int), np.array([found.amplitudes["Si"]]), np.array([found.widths_A["Si"]]), found.scales,
+        found.shifts_px, found.defocus_A, found.backgrounds,
+    )  # fmt: skip
+    seen_by = model_of(atoms, counts, rotations, SI_PIXEL_A, 1.0, OPTICS, None).glowing(state)
+    tables = seen_by.tables(state)
+    expected = seen_by.expected(state, tables)
+    pull = seen_by.pulls(state, counts / expected - 1, tables)[..., :2].sum(axis=0)
+    hold = seen_by.sharpness(state, 1 / expected, tables)[..., :2, :2].sum(axis=0)
+    variance = np.linalg.inv(hold)
+    shift_px = np.einsum("aij,aj->ai", variance, pull)
+    return SI_PIXEL_A * shift_px, SI_PIXEL_A * np.sqrt(np.einsum("aii->ai", variance))
 
 
 def published(folder: Path, dose: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -83,15 +132,9 @@ def fitted(
 ) -> tuple[list[str], Any, float]:
     """A line of the table for each cutoff, the comparison with the truth at the last, and the seconds from counts to atoms."""
     start = time.perf_counter()
-    volume = tomo.fbp((counts - ground).astype(np.float32), angles)
-    peaks = analysis.trace(volume, pixel_A, min_distance_A=apart_A)
-    traced = analysis.classify(volume, pixel_A, peaks, elements, rng=np.random.default_rng(0)).atoms
-    rotations = tomo.rotation(angles)
-    found = fit_counts(
-        traced, xp.asarray(counts), rotations, pixel_A, elements=elements, min_distance_A=apart_A, optics=OPTICS, ground=ground,
-        progress=told,
-    )  # fmt: skip
+    found, traced = fitted_atoms(xp.asarray(counts), angles, elements, pixel_A, apart_A, ground)
     seconds = time.perf_counter() - start
+    rotations = tomo.rotation(angles)
     least = bound(
         analysis.Atoms(truth_A, tuple(symbols)), rotations, counts.shape[1:], pixel_A, ground=ground, optics=OPTICS,
         electrons=[found.amplitudes[e] for e in elements], width_A=float(np.mean(list(found.widths_A.values()))),
@@ -111,6 +154,21 @@ def fitted(
         )
     print("\n".join(lines), flush=True)
     return lines, result, seconds
+
+
+def fitted_atoms(
+    counts: Any, angles: np.ndarray, elements: tuple[str, ...], pixel_A: float, apart_A: float, ground: float
+) -> tuple[Any, analysis.Atoms]:
+    """The one recipe from counts, numpy's or cupy's, to atoms; and the atoms that were traced."""
+    images = counts if isinstance(counts, np.ndarray) else counts.get()
+    volume = tomo.fbp((images - ground).astype(np.float32), angles)
+    peaks = analysis.trace(volume, pixel_A, min_distance_A=apart_A)
+    traced = analysis.classify(volume, pixel_A, peaks, elements, rng=np.random.default_rng(0)).atoms
+    found = fit_counts(
+        traced, counts, tomo.rotation(angles), pixel_A, elements=elements, min_distance_A=apart_A, optics=OPTICS,
+        ground=ground, progress=told,
+    )  # fmt: skip
+    return found, traced
 
 
 def pm(sigma_axes_A: np.ndarray) -> float:
@@ -242,7 +300,8 @@ def peak_gb() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     forms = parser.add_subparsers(dest="form", required=True)
-    forms.add_parser("doses").add_argument("folder", type=Path)
+    for name in ("doses", "frame"):
+        forms.add_parser(name).add_argument("folder", type=Path)
     for name in ("large", "scaling", "sums"):
         form = forms.add_parser(name)
         form.add_argument("models", type=Path)
@@ -251,7 +310,7 @@ def main() -> None:
         "--three", action="store_true", help="its three elements, instead of silicon alone"
     )
     options = parser.parse_args()
-    rows = {"doses": doses, "large": large, "scaling": scaling, "sums": sums}[options.form](options)
+    rows = {"doses": doses, "frame": frame, "large": large, "scaling": scaling, "sums": sums}[options.form](options)
     print("\n".join(rows))
     RESULTS.mkdir(exist_ok=True)
     name = options.form + ("_three" if getattr(options, "three", False) else "")
