@@ -52,16 +52,20 @@ class Line:
         return (2 * present + min(present, 2) - 1) * float(np.log(count)) - 2 * self.log_likelihood
 
 
-def renamed_by_brightness(model: Model, state: State, elements: Sequence[str]) -> State:
-    """Atoms as the elements that their brightness suits best, and the brightness of all elements, traced ones or not."""
+def renamed_by_brightness(model: Model, state: State, elements: Sequence[str]) -> tuple[State, Array]:
+    """Atoms as the elements that their brightness suits best, with the brightness of all elements, traced ones or not; and how likely
+    it is (elements, elements) that what is named as one element is another, because other sets of elements explain brightness as well.
+    """
     if len(elements) == 1:
-        return state
+        return state, np.ones((1, 1))
     measured = brightness(model, state)
     charge = np.log([atomic_number(symbol) for symbol in elements])
     level = np.log(np.maximum(measured, FAINTEST * np.median(measured)))
-    line = best_line(level, charge, state.element)
-    element = _log_densities(level, charge, line).argmax(axis=1)
-    return replace(state, element=element, amplitudes=np.exp(line.offset + line.power * charge))
+    lines = lines_through(level, charge, state.element)
+    best = best_of(lines, len(level))
+    element = _log_densities(level, charge, best).argmax(axis=1)
+    named = replace(state, element=element, amplitudes=np.exp(best.offset + best.power * charge))
+    return named, mistaken(level, charge, lines, element)
 
 
 def faint_on_line(model: Model, state: State, elements: Sequence[str]) -> State:
@@ -117,11 +121,9 @@ def brightness(model: Model, state: State) -> Array:
     return electrons
 
 
-def best_line(level: Array, charge: Array, named: NDArray[np.int64]) -> Line:
-    """The mixture that explains logarithms of brightness (n,) best; charge: log Z (elements,), named: (n,) a guess.
-
-    Of sets that explain them alike the one of the heaviest elements is taken: what tracing misses is light.
-    """
+def lines_through(level: Array, charge: Array, named: NDArray[np.int64]) -> list[Line]:
+    """For each set of elements the mixture that explains logarithms of brightness (n,) best, sets of heavy elements before those of
+    as many lighter ones; charge: log Z (elements,), named: (n,) a guess."""
     found: list[Line] = []
     kinds = len(charge)
     for size in range(1, kinds + 1):
@@ -132,7 +134,30 @@ def best_line(level: Array, charge: Array, named: NDArray[np.int64]) -> Line:
             starts += [guess] if (guess.any(axis=0) == present).all() else []
             lines = [_fitted(level, charge, present, start) for start in starts]
             found.append(max(lines, key=lambda line: line.log_likelihood))
-    return min(found, key=lambda line: round(line.criterion(len(level)), 3))
+    return found
+
+
+def best_of(lines: list[Line], count: int) -> Line:
+    """That of the least criterion for so many atoms; of sets alike that of the heaviest elements: what tracing misses is light."""
+    return min(lines, key=lambda line: round(line.criterion(count), 3))
+
+
+def mistaken(level: Array, charge: Array, lines: list[Line], element: NDArray[np.int64]) -> Array:
+    """Probability (elements, elements) that atoms (n,) named as the first are the second, over all lines through their levels (n,).
+
+    Lines count as exp(−criterion / 2) (Schwarz 1978, doi:10.1214/aos/1176344136). An element that no atom is named as is as doubtful as
+    the others together.
+    """
+    criteria = np.array([line.criterion(len(level)) for line in lines])
+    odds = np.exp(-0.5 * (criteria - criteria.min()))
+    found = np.zeros((len(charge), len(charge)))
+    for line, chance in zip(lines, odds / odds.sum(), strict=True):
+        other = _log_densities(level, charge, line).argmax(axis=1)
+        np.add.at(found, (element, other), chance)
+    right = np.trace(found) / len(level)
+    named = found.sum(axis=1) > 0
+    found[~named] = right * np.eye(len(charge))[~named] + (1 - right) / len(charge)
+    return np.asarray(found / found.sum(axis=1, keepdims=True))
 
 
 def _started(level: Array, charge: Array, present: NDArray[np.bool_], power: float) -> Array:

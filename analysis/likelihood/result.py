@@ -30,7 +30,8 @@ class Fitted:
     atoms: positions in Å, `sigma_A` (rms over the axes), `species_probability` of the element named, `intensity` in electrons.
     sigma_axes_A: (n, 3) along x, y, z. covariance_A2: (n, 3, 3). worth: (n,) log-likelihood that each atom adds; believed: the
     least that an atom of each element must add.
-    element_probability: (n, elements), elements in the order given. inflation: factor of the variances that the scatter between
+    element_probability: (n, elements), elements in the order given, by the brightness of each atom and by how well all of
+    them tell which elements there are. inflation: factor of the variances that the scatter between
     tilts asked for beyond Poisson noise; bootstrap: that by which positions scatter beyond the bound where few counts hold them.
     amplitudes: electrons of each element; widths_A: blur beyond the probe. scales,
     backgrounds, defocus_A: (tilts,); shifts_px: (tilts, 2) as (x, y). misfit: mean deviance per pixel (tilts,) of each tilt
@@ -65,12 +66,13 @@ def summed_up(
     model: Model,
     state: State,
     elements: tuple[str, ...],
+    mistaken: Array,
     min_distance_A: float,
     added: int,
     dropped: int,
     trail: list[float],
 ) -> Fitted:
-    """The result of a fit that ended at the state."""
+    """The result of a fit that ended at the state; mistaken: (elements, elements), that what is named as one is another."""
     tables = model.tables(state)
     expected = model.expected(state, tables)
     cov, factor = _inflated(model, state, expected, tables)
@@ -79,7 +81,7 @@ def summed_up(
     axes = np.sqrt(np.einsum("aii->ai", cov))
     shop = Workshop(model, state, min_distance_A)
     worths = shop.worths()
-    probability = element_probability(worths, state)
+    probability = element_probability(worths, state) @ mistaken
     named = np.arange(len(state.element)), state.element
     atoms = Atoms(
         positions_A=state.positions_A,

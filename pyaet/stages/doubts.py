@@ -11,6 +11,7 @@ from analysis.atoms import Atoms
 
 if TYPE_CHECKING:
     from analysis.likelihood import Fitted, Halves
+    from pyaet.plan import Input
 
 UNEXPLAINED, STRAY = 1.1, 1.05
 """Mean deviance per pixel over that of Poisson counts, of the whole series and of one tilt beyond the others', which is doubted."""
@@ -26,6 +27,16 @@ TOUCHING, CROWDED = 1.02, 0.25
 """Up to this many minimum distances apart two atoms touch; of the atoms, the share that may."""
 BARELY = 2.0
 """Median gain in log-likelihood of the atoms of an element, in units of the least asked for, below which it is doubted."""
+
+
+def of_optics(source: Input | None) -> list[str]:
+    """Of a plan that does not say what the probe was."""
+    if source is None or (source.energy_eV is not None and source.semiangle_mrad is not None):
+        return []
+    return [
+        "every atom is fitted as a Gaussian, because the plan does not state the probe: with input.energy_eV and input.semiangle_mrad "
+        "(and c30_A) atoms look as the microscope shows them, and are placed better"
+    ]
 
 
 def of_fit(found: Fitted, angles_deg: np.ndarray) -> list[str]:
@@ -94,9 +105,14 @@ def of_halves(halves: Halves, angles_deg: np.ndarray) -> list[str]:
     """Of two halves of the series that find different atoms, or do not predict each other."""
     said = []
     if halves.agreement < DISAGREE:
+        consistent = halves.excess <= TWICE and halves.distance_ratio <= TWICE
         said.append(
-            f"two halves of the series share only {halves.agreement:.0%} of their atoms: the dose is too low for half the tilts, or "
-            "tilts contradict each other (wrong angles, damage, drift)"
+            f"two halves of the series share only {halves.agreement:.0%} of their atoms: "
+            + (
+                "half of the tilts are too few at this dose to find them all; what both find agrees as counting explains"
+                if consistent
+                else "tilts contradict each other (wrong angles, damage, drift)"
+            )
         )
     if halves.distance_ratio > TWICE:
         said.append(

@@ -181,5 +181,6 @@ def resolution_doubts(path: Path, min_distance_A: float) -> list[str]:
     if not poor:
         return []
     return [
-        f"the resolution of the volume is {', '.join(poor)}: atoms {min_distance_A:g} Å apart cannot all be told apart"
+        f"the resolution of the volume is {', '.join(poor)}: atoms {min_distance_A:g} Å apart cannot all be told apart in it; a fit to "
+        "counts may still do so"
     ]

@@ -131,6 +131,7 @@ def _likelihood(
     told: dict[str, Any] = {
         "enabled": True,
         "method": "likelihood",
+        "atoms_look_like": "a Gaussian" if options["optics"] is None else "the probe",
         "added": found.added,
         "removed": found.dropped,
         "width_A": found.widths_A,
@@ -145,6 +146,7 @@ def _likelihood(
         "worst_tilt_deg": float(aligned.angles_deg[worst, 1]),
         "worst_tilt_deviance": float(found.misfit[worst]),
         "warnings": [
+            *doubts.of_optics(source),
             *doubts.of_fit(found, aligned.angles_deg),
             *doubts.of_distances(found.atoms, specimen.min_distance_A),
         ],

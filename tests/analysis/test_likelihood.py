@@ -12,7 +12,14 @@ from scipy.spatial import cKDTree
 from analysis import Atoms, compare
 from analysis.likelihood import Free, Optics, fit_counts, fit_halves, local
 from analysis.likelihood.model import Model, State, shared_out
-from analysis.likelihood.naming import best_line, brightness, faint_on_line, renamed_by_brightness
+from analysis.likelihood.naming import (
+    best_of,
+    brightness,
+    faint_on_line,
+    lines_through,
+    mistaken,
+    renamed_by_brightness,
+)
 from analysis.likelihood.nuisance import fit_defocus, fit_light, fit_shifts, fit_widths, shrunk, unnarrowed
 from analysis.likelihood.places import Wall, fit_places
 from analysis.likelihood.psf import STEPS_PER_PX2, Spread, stamp
@@ -384,7 +391,7 @@ def test_the_elements_that_were_traced_are_told_by_their_ratio(
     rng: np.random.Generator, present: list[int], power: float
 ) -> None:
     level, _ = levels(rng, present, power)
-    line = best_line(level, CHARGE, np.zeros(len(level), int))
+    line = best_of(lines_through(level, CHARGE, np.zeros(len(level), int)), len(level))
     assert np.flatnonzero(line.share).tolist() == present
     assert line.power == pytest.approx(power, abs=0.05)
     assert line.offset == pytest.approx(0.7, abs=0.2)
@@ -392,8 +399,23 @@ def test_the_elements_that_were_traced_are_told_by_their_ratio(
 
 def test_one_brightness_is_that_of_the_heaviest(rng: np.random.Generator) -> None:
     level, _ = levels(rng, [0], 1.7)
-    line = best_line(level, CHARGE, np.zeros(len(level), int))
+    line = best_of(lines_through(level, CHARGE, np.zeros(len(level), int)), len(level))
     assert np.flatnonzero(line.share).tolist() == [2]
+
+
+def test_one_brightness_may_be_that_of_any_element(rng: np.random.Generator) -> None:
+    level, _ = levels(rng, [0], 1.7)
+    lines = lines_through(level, CHARGE, np.zeros(len(level), int))
+    doubt = mistaken(level, CHARGE, lines, np.full(len(level), 2))
+    np.testing.assert_allclose(doubt[2], 1 / 3, atol=0.02)
+    np.testing.assert_allclose(doubt.sum(axis=1), 1.0)
+    assert (np.diag(doubt)[:2] < 0.7).all()
+
+
+def test_three_brightnesses_leave_no_doubt(rng: np.random.Generator) -> None:
+    level, element = levels(rng, [0, 1, 2], 1.7)
+    lines = lines_through(level, CHARGE, element)
+    np.testing.assert_allclose(mistaken(level, CHARGE, lines, element), np.eye(3), atol=0.02)
 
 
 def test_the_brightness_of_every_atom_is_measured_on_its_own(rng: np.random.Generator) -> None:
@@ -414,9 +436,10 @@ def test_heavy_atoms_are_not_named_as_the_light_ones_that_are_missing(rng: np.ra
     traced = true.select(kind > 0)
     # As tracing names them: dim and bright halves of the brighter atoms as the lighter two elements.
     start = replace(traced, element=traced.element - 1, amplitudes=np.array([60.0, 150.0, 300.0]))
-    named = renamed_by_brightness(model, start, ("Si", "Ge", "Sn"))
+    named, doubt = renamed_by_brightness(model, start, ("Si", "Ge", "Sn"))
     assert (named.element == traced.element).all()
     np.testing.assert_allclose(named.amplitudes, electrons, rtol=0.25)
+    assert (np.diag(doubt)[1:] > 0.9).all()
 
 
 @pytest.mark.parametrize(("faintest", "clear"), [(8.0, False), (40.0, True)])

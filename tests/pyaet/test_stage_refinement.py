@@ -17,7 +17,7 @@ from pyaet.console import Console
 from pyaet.io.errors import InputError
 from pyaet.io.structures import read_structure, write_extxyz
 from pyaet.io.xyz import read_xyz
-from pyaet.plan import Adf, Alignment, Plan, Refinement, Simulation, Specimen, load_plan
+from pyaet.plan import Adf, Alignment, Input, Plan, Refinement, Simulation, Specimen, load_plan
 from pyaet.plots.results import read_fit
 from pyaet.report.sections_atoms import fit_section
 from pyaet.stages import adf, alignment, doubts, limit
@@ -108,6 +108,20 @@ def test_halves_of_the_series_agree_or_are_doubted(made: Path) -> None:
     assert 0.3 < told["halves_distance_over_stated"] < 2.0
     assert told["r_free"] > told["r_work"] > 0
     assert "r_free" not in refined(made, Refinement(quality=False))
+
+
+def test_atoms_fitted_without_a_probe_are_told(made: Path) -> None:
+    source = Input(kind="adf", path="counts.npy", angles=(0.0, 5.0), pixel_A=0.35)
+    (sentence,) = doubts.of_optics(source)
+    assert "fitted as a Gaussian" in sentence and "input.energy_eV and input.semiangle_mrad" in sentence
+    assert doubts.of_optics(source.model_copy(update={"energy_eV": 200e3, "semiangle_mrad": 17.5})) == []
+    assert refined(made, Refinement(quality=False))["atoms_look_like"] == "a Gaussian"
+
+
+@pytest.mark.parametrize(("excess", "said"), [(1.1, "too few at this dose"), (4.0, "tilts contradict each other")])
+def test_few_electrons_are_told_from_tilts_that_contradict_each_other(excess: float, said: str) -> None:
+    halves = SimpleNamespace(agreement=0.77, excess=excess, distance_ratio=1.2, held_out=np.ones(4))
+    assert said in doubts.of_halves(halves, np.zeros((4, 3)))[0]
 
 
 def test_an_element_that_is_not_there_is_doubted() -> None:
