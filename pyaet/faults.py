@@ -36,6 +36,8 @@ def sentence(model: type[BaseModel], fault: Any) -> str:
         known = re.findall(r"'([^']*)'", fault["ctx"].get("expected", "")) if isinstance(fault["input"], str) else []
         expected = fault["msg"].removeprefix("Input should be ")
         return f"{path}: found {found}; expected {expected}{did_you_mean(str(fault['input']), known)}"
+    if fault["type"] in ("finite_number", "float_type", "float_parsing") and isinstance(loc[-1], int):
+        return f"{path}: found {found}; expected a finite number"
     return f"{path}: found {found}; expected {_expected(section, loc[-1] if loc else 'plan')}"
 
 

@@ -96,6 +96,11 @@ def test_a_plan_cannot_be_changed(tmp_path: Path) -> None:
             "angles = true",
             "input.angles: found True; expected a file, a list",
         ),
+        (
+            "angles = {start = 0, stop = 177, step = 3}",
+            "angles = [0, nan]",
+            "input.angles.1: found nan; expected a finite number",
+        ),
         ("pixel_A = 0.195", "pixel_A = 0.195\nenergy_eV = 200", "input.energy_eV: found 200"),
         (
             "pixel_A = 0.195",
