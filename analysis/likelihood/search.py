@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,7 +78,20 @@ class Workshop:
         self.alive = np.ones(len(self.element), bool)
         core = min(CORE_A / model.pixel_A, model.spread.reach_px)
         self._geometry = (core, model.to_pixels, model.origin(state))
-        self.believed = believed(model, state, self.expected, tables, min_distance_A)
+        self._begun = model, state, tables
+
+    @cached_property
+    def believed(self) -> Array:
+        """Log-likelihood (elements,) that an atom of each element must add to be likelier there than not."""
+        model, state, tables = self._begun
+        held = information(model, state, model.xp.asarray(self.expected), tables)[:, :3, :3]
+        # Information grows as the square of the brightness, the volume of places that are told apart falls as its cube.
+        place_A3 = (2 * np.pi) ** 1.5 * np.exp(-0.5 * np.linalg.slogdet(held)[1]) * state.amplitudes[state.element] ** 3
+        tree, radius_A = cKDTree(state.positions_A), ROOM * self.apart
+        atoms = np.median(tree.query_ball_point(state.positions_A, radius_A, return_length=True))
+        density = atoms / (4 / 3 * np.pi * radius_A**3)
+        odds = density * np.median(place_A3) / state.amplitudes**3
+        return np.clip(-np.log(odds), WORTH_TRYING, ENOUGH)
 
     def state(self, state: State) -> State:
         """The state with the atoms that are left."""
@@ -190,18 +204,6 @@ class Workshop:
                 site, self.bright[element], self.tables[element], *self._geometry, self.expected, self.model.counts
             )
         )
-
-
-def believed(model: Model, state: State, expected: Array, tables: Array, apart_A: float) -> Array:
-    """Log-likelihood (elements,) that an atom of each element must add to be likelier there than not."""
-    held = information(model, state, model.xp.asarray(expected), tables)[:, :3, :3]
-    # Information grows as the square of the brightness, the volume of places that are told apart falls as its cube.
-    place_A3 = (2 * np.pi) ** 1.5 * np.exp(-0.5 * np.linalg.slogdet(held)[1]) * state.amplitudes[state.element] ** 3
-    tree, radius_A = cKDTree(state.positions_A), ROOM * apart_A
-    atoms = np.median(tree.query_ball_point(state.positions_A, radius_A, return_length=True))
-    density = atoms / (4 / 3 * np.pi * radius_A**3)
-    odds = density * np.median(place_A3) / state.amplitudes**3
-    return np.clip(-np.log(odds), WORTH_TRYING, ENOUGH)
 
 
 def searched(model: Model, state: State, min_distance_A: float) -> tuple[State, Change]:
