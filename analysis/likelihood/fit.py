@@ -88,8 +88,7 @@ def fit_counts(
 
     if optics is None and free.widths:
         model, state = first_width(model, state)
-    state, mistaken = renamed_by_brightness(model, state, names)
-    model, state = _light(model, state, names)
+    model, state = _light(model, renamed_by_brightness(model, state, names), names)
     state, _ = fit_places(model, renamed(model, state, min_distance_A), STEPS_FIRST, min_distance_A, told)
     added, dropped = 0, 0
     for _ in range(LAST_ROUNDS):
@@ -108,7 +107,7 @@ def fit_counts(
         model, state = _light(model, _optics(model, state, free), names, scales=free.scales)
         state = fit_shifts(model, state, start_px) if free.shifts else state
         state, _ = fit_places(model, renamed(model, state, min_distance_A), STEPS_LAST, min_distance_A, told)
-    return summed_up(model, state, names, mistaken, min_distance_A, added, dropped, trail)
+    return summed_up(model, state, names, min_distance_A, added, dropped, trail)
 
 
 def _light(model: Model, state: State, elements: tuple[str, ...], *, scales: bool = False) -> tuple[Model, State]:

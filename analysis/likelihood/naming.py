@@ -52,20 +52,32 @@ class Line:
         return (2 * present + min(present, 2) - 1) * float(np.log(count)) - 2 * self.log_likelihood
 
 
-def renamed_by_brightness(model: Model, state: State, elements: Sequence[str]) -> tuple[State, Array]:
-    """Atoms as the elements that their brightness suits best, with the brightness of all elements, traced ones or not; and how likely
-    it is (elements, elements) that what is named as one element is another, because other sets of elements explain brightness as well.
-    """
+def renamed_by_brightness(model: Model, state: State, elements: Sequence[str]) -> State:
+    """Atoms as the elements that their brightness suits best, and the brightness of all elements, traced ones or not."""
     if len(elements) == 1:
-        return state, np.ones((1, 1))
-    measured = brightness(model, state)
-    charge = np.log([atomic_number(symbol) for symbol in elements])
-    level = np.log(np.maximum(measured, FAINTEST * np.median(measured)))
-    lines = lines_through(level, charge, state.element)
-    best = best_of(lines, len(level))
+        return state
+    level, charge = _levels(model, state), _charges(elements)
+    best = best_of(lines_through(level, charge, state.element), len(level))
     element = _log_densities(level, charge, best).argmax(axis=1)
-    named = replace(state, element=element, amplitudes=np.exp(best.offset + best.power * charge))
-    return named, mistaken(level, charge, lines, element)
+    return replace(state, element=element, amplitudes=np.exp(best.offset + best.power * charge))
+
+
+def doubtful_names(model: Model, state: State, elements: Sequence[str], firm: NDArray[np.bool_]) -> Array:
+    """Probability (elements, elements) that what is named as one element is another, by the brightness of firm atoms (atoms,)."""
+    if len(elements) == 1 or not firm.any():
+        return np.eye(len(elements))
+    level, charge, element = _levels(model, state)[firm], _charges(elements), state.element[firm]
+    return mistaken(level, charge, lines_through(level, charge, element), element)
+
+
+def _levels(model: Model, state: State) -> Array:
+    """Logarithm of the brightness (atoms,) of each atom on its own."""
+    measured = brightness(model, state)
+    return np.log(np.maximum(measured, FAINTEST * np.median(measured)))
+
+
+def _charges(elements: Sequence[str]) -> Array:
+    return np.log([atomic_number(symbol) for symbol in elements])
 
 
 def faint_on_line(model: Model, state: State, elements: Sequence[str]) -> State:
@@ -86,7 +98,7 @@ def faint_on_line(model: Model, state: State, elements: Sequence[str]) -> State:
     clear = np.array(signal) >= CLEAR
     if clear.sum() < 2 or clear.all():
         return state
-    charge = np.log([atomic_number(symbol) for symbol in elements])
+    charge = _charges(elements)
     weight = np.where(clear, np.bincount(state.element, minlength=len(kinds)) * state.amplitudes**2, 0.0)
     offset, power = _through(charge, np.log(state.amplitudes), weight)
     return replace(state, amplitudes=np.where(clear, state.amplitudes, np.exp(offset + power * charge)))

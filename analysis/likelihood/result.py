@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from analysis.atoms import Atoms
 from analysis.likelihood.model import Model, State, on_host
+from analysis.likelihood.naming import doubtful_names
 from analysis.likelihood.places import fit_places, information
 from analysis.likelihood.psf import STEPS_PER_PX2
 from analysis.likelihood.search import Workshop
@@ -18,6 +19,8 @@ Array = NDArray[np.float64]
 
 COUPLED = 10.0
 """Atoms nearer than this many widths of their images share their uncertainty."""
+FIRM = 2.0
+"""Times what an atom must add: atoms that add more are there, and their brightness tells which elements there are."""
 BOOTSTRAP_STEPS = 25
 STRAYED = 9.0
 """Squared error in variances beyond which an atom of the bootstrap went astray, however far."""
@@ -66,13 +69,12 @@ def summed_up(
     model: Model,
     state: State,
     elements: tuple[str, ...],
-    mistaken: Array,
     min_distance_A: float,
     added: int,
     dropped: int,
     trail: list[float],
 ) -> Fitted:
-    """The result of a fit that ended at the state; mistaken: (elements, elements), that what is named as one is another."""
+    """The result of a fit that ended at the state."""
     tables = model.tables(state)
     expected = model.expected(state, tables)
     cov, factor = _inflated(model, state, expected, tables)
@@ -81,8 +83,9 @@ def summed_up(
     axes = np.sqrt(np.einsum("aii->ai", cov))
     shop = Workshop(model, state, min_distance_A)
     worths = shop.worths()
-    probability = element_probability(worths, state) @ mistaken
     named = np.arange(len(state.element)), state.element
+    firm = worths[named] > FIRM * shop.believed[state.element]
+    probability = element_probability(worths, state) @ doubtful_names(model, state, elements, firm)
     atoms = Atoms(
         positions_A=state.positions_A,
         symbols=tuple(elements[e] for e in state.element),

@@ -4,9 +4,9 @@ An atom that is missing is rarely a clean hole: its neighbours have moved to exp
 So every trial is a joint one: the atom goes in (or out), it and its neighbours are relaxed in turns, and the exact gain
 of the whole decides. Trials follow one another on the same expected counts; none counts a photon twice.
 
-Beforehand an atom is as likely at any place as the particle is dense. The odds that there is one are this density times the integral of
+Beforehand an atom is as likely at any place as the particle is dense with atoms of its element. The odds that there is one are this density times the integral of
 the likelihood ratio over the places (Laplace's method, as in MacKay 1992, doi:10.1162/neco.1992.4.3.415): an atom must add the logarithm
-of how many places the counts tell apart in the room of one atom.
+of how many places the counts tell apart in the room of one such atom.
 
 Sites to try come from what is left: with images of the score (k / λ − 1) and of 1 / λ, both matched to the spread function, the gain
 of an atom of free brightness at r is about S(r)² / 2F(r).
@@ -89,7 +89,8 @@ class Workshop:
         place_A3 = (2 * np.pi) ** 1.5 * np.exp(-0.5 * np.linalg.slogdet(held)[1]) * state.amplitudes[state.element] ** 3
         tree, radius_A = cKDTree(state.positions_A), ROOM * self.apart
         atoms = np.median(tree.query_ball_point(state.positions_A, radius_A, return_length=True))
-        density = atoms / (4 / 3 * np.pi * radius_A**3)
+        share = np.bincount(state.element, minlength=len(state.amplitudes)) + 1.0
+        density = atoms / (4 / 3 * np.pi * radius_A**3) * share / share.sum()
         odds = density * np.median(place_A3) / state.amplitudes**3
         return np.clip(-np.log(odds), WORTH_TRYING, ENOUGH)
 

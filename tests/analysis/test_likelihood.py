@@ -15,6 +15,7 @@ from analysis.likelihood.model import Model, State, shared_out
 from analysis.likelihood.naming import (
     best_of,
     brightness,
+    doubtful_names,
     faint_on_line,
     lines_through,
     mistaken,
@@ -342,6 +343,15 @@ def test_a_faint_element_must_add_less_than_a_clear_one(rng: np.random.Generator
     assert 3.0 <= faint < clear <= 6.0
 
 
+def test_a_rare_element_must_add_more_than_a_common_one(rng: np.random.Generator) -> None:
+    places = ball(rng)
+    kind = (np.arange(len(places)) % 3 == 0).astype(int)
+    state = replace(state_of(places), element=kind, amplitudes=np.array([4.0, 4.0]), widths_A=np.full(2, WIDTH_A))
+    common, rare = Workshop(model_of(state, None), state, APART_A).believed
+    often, seldom = np.bincount(kind) + 1
+    assert rare - common == pytest.approx(np.log(often / seldom), abs=1e-6)
+
+
 def test_in_mere_noise_nothing_is_found(rng: np.random.Generator) -> None:
     atoms = state_of(ball(rng))
     model = replace(model_of(atoms, rng), counts=rng.poisson(GROUND, (TILTS, SIDE, SIDE)).astype(float))
@@ -436,10 +446,23 @@ def test_heavy_atoms_are_not_named_as_the_light_ones_that_are_missing(rng: np.ra
     traced = true.select(kind > 0)
     # As tracing names them: dim and bright halves of the brighter atoms as the lighter two elements.
     start = replace(traced, element=traced.element - 1, amplitudes=np.array([60.0, 150.0, 300.0]))
-    named, doubt = renamed_by_brightness(model, start, ("Si", "Ge", "Sn"))
+    named = renamed_by_brightness(model, start, ("Si", "Ge", "Sn"))
     assert (named.element == traced.element).all()
     np.testing.assert_allclose(named.amplitudes, electrons, rtol=0.25)
+    doubt = doubtful_names(model, traced, ("Si", "Ge", "Sn"), np.ones(len(traced.element), bool))
     assert (np.diag(doubt)[1:] > 0.9).all()
+
+
+def test_one_brightness_of_firm_atoms_is_doubtful_whatever_the_others_are(rng: np.random.Generator) -> None:
+    places = ball(rng, 7.0)
+    faint = np.arange(len(places)) % 9 == 0
+    true = replace(
+        state_of(places), element=np.where(faint, 0, 1), amplitudes=np.array([6.0, 30.0]), widths_A=np.full(2, WIDTH_A)
+    )
+    model = model_of(true, rng)
+    doubt = doubtful_names(model, true, ("Si", "Ge"), ~faint)
+    np.testing.assert_allclose(doubt[1], 0.5, atol=0.02)
+    np.testing.assert_array_equal(doubtful_names(model, true, ("Si", "Ge"), np.zeros(len(places), bool)), np.eye(2))
 
 
 @pytest.mark.parametrize(("faintest", "clear"), [(8.0, False), (40.0, True)])
