@@ -25,6 +25,10 @@ BOND = (0.87, 1.3)
 """Nearest neighbours over the sum of their covalent radii, the median of a particle."""
 TOUCHING, CROWDED = 1.02, 0.25
 """Up to this many minimum distances apart two atoms touch; of the atoms, the share that may."""
+SHELL, STRETCHED, BEYOND_CHANCE = 1.25, 0.02, 25.0
+"""Bonds reach this many times the nearest neighbours' distance; share by which they are longer one way than another, and chi-squared
+(5 degrees of freedom), from which on that is doubted."""
+FEWEST_BONDS = 30
 BARELY = 2.0
 """Median gain in log-likelihood of the atoms of an element, in units of the least asked for, below which it is doubted."""
 
@@ -111,7 +115,7 @@ def of_halves(halves: Halves, angles_deg: np.ndarray) -> list[str]:
             + (
                 "half of the tilts are too few at this dose to find them all; what both find agrees as counting explains"
                 if consistent
-                else "tilts contradict each other (wrong angles, damage, drift)"
+                else "tilts contradict each other (wrong angles, input.axes, damage, drift)"
             )
         )
     if halves.distance_ratio > TWICE:
@@ -146,6 +150,7 @@ def of_distances(atoms: Atoms, min_distance_A: float) -> list[str]:
             f"nearest neighbours are {np.median(distance):.2f} Å apart, {ratio:.2f} times the sum of the covalent radii: "
             "wrong elements, a wrong pixel size, or atoms missing"
         )
+    said += _of_directions(atoms.positions_A, radius, SHELL * ratio)
     crowded = float((distance < TOUCHING * min_distance_A).mean())
     if crowded > CROWDED:
         said.append(
@@ -153,3 +158,42 @@ def of_distances(atoms: Atoms, min_distance_A: float) -> list[str]:
             "or atoms are false"
         )
     return said
+
+
+def _of_directions(positions_A: np.ndarray, radius_A: np.ndarray, farthest: float) -> list[str]:
+    """Of bonds (up to `farthest` times the sum of the radii) that are longer in one direction than in another."""
+    from scipy.spatial import cKDTree
+
+    one, other = cKDTree(positions_A).query_pairs(2 * farthest * radius_A.max(), output_type="ndarray").T
+    between = positions_A[one] - positions_A[other]
+    length_A = np.linalg.norm(between, axis=1)
+    ratio = length_A / (radius_A[one] + radius_A[other])
+    bonds = (ratio > 0) & (ratio < farthest)
+    if bonds.sum() < FEWEST_BONDS:
+        return []
+    stretch, chi2, longest = strain(between[bonds] / length_A[bonds, None], np.log(ratio[bonds]))
+    if stretch < STRETCHED or chi2 < BEYOND_CHANCE:
+        return []
+    return [
+        f"bonds along ({', '.join(f'{c:.2f}' for c in longest)}) are {stretch:.1%} longer than across, beyond chance (chi-squared "
+        f"{chi2:.0f} of 5): tilt angles that are off together (a wrong step, part of the series mislabelled), or unequal pixels, shear all "
+        "atoms, and no count tells; a wide missing wedge or a lattice that is not cubic does so as well"
+    ]
+
+
+def strain(directions: np.ndarray, log_length: np.ndarray) -> tuple[float, float, np.ndarray]:
+    """How much longer bonds are along one direction than across, chi-squared of it, and that direction (3,).
+
+    Logarithms of lengths (n,) are fitted by n·E n along unit vectors n (n, 3), E symmetric; what all directions share does not count.
+    """
+    x, y, z = directions.T
+    terms = np.column_stack([x * x, y * y, z * z, 2 * x * y, 2 * x * z, 2 * y * z])
+    inverse = np.linalg.pinv(terms.T @ terms)
+    found = inverse @ (terms.T @ log_length)
+    variance = ((log_length - terms @ found) ** 2).sum() / max(len(log_length) - 6, 1)
+    free = np.eye(6)
+    free[:3, :3] -= 1 / 3
+    found = free @ found
+    chi2 = float(found @ np.linalg.pinv(free @ inverse @ free) @ found / max(variance, 1e-12))
+    values, vectors = np.linalg.eigh(found[np.array([[0, 3, 4], [3, 1, 5], [4, 5, 2]])])
+    return float(values[2] - values[0]), chi2, vectors[:, 2]

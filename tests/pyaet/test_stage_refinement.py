@@ -9,6 +9,8 @@ from types import SimpleNamespace
 import h5py
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from analysis import Atoms, compare
 from pyaet.cli import main
@@ -169,6 +171,37 @@ def test_distances_that_no_bond_has_are_doubted() -> None:
     assert "2.35 Å apart, 0.86 times the sum of the covalent radii" in radii
     (crowded,) = doubts.of_distances(Atoms(line, ("Si",) * 4), 2.9)
     assert "100% of the atoms are as near to another as specimen.min_distance_A = 2.9 allows" in crowded
+
+
+def glass() -> np.ndarray:
+    """Places (n, 3) in a dense random packing, none nearer than 2.35 Å to another."""
+    rng, kept = np.random.default_rng(3), np.zeros((1, 3))
+    for at in rng.uniform(-11, 11, (60000, 3)):
+        if np.linalg.norm(at) < 11 and np.linalg.norm(kept - at, axis=1).min() > 2.35:
+            kept = np.vstack([kept, at])
+    return kept
+
+
+def test_atoms_that_are_sheared_are_doubted() -> None:
+    places = glass()
+    assert doubts.of_distances(Atoms(places, ("Si",) * len(places)), 1.9) == []
+    sheared = places @ np.array([[1.0, 0.0, 0.05], [0.0, 1.0, 0.0], [0.05, 0.0, 1.0]])
+    (sentence,) = doubts.of_distances(Atoms(sheared, ("Si",) * len(places)), 1.9)
+    assert "longer than across" in sentence and "mislabelled" in sentence
+    few = doubts.of_distances(Atoms(sheared[:8], ("Si",) * 8), 1.9)
+    assert not any("longer than across" in sentence for sentence in few)
+
+
+@given(st.floats(-0.1, 0.1), st.floats(-0.1, 0.1), st.integers(0, 99))
+def test_a_strain_of_bonds_is_found(along: float, across: float, seed: int) -> None:
+    way = np.random.default_rng(seed).normal(size=(200, 3))
+    way /= np.linalg.norm(way, axis=1)[:, None]
+    tensor = np.array([[along, across, 0.0], [across, 0.0, 0.0], [0.0, 0.0, -along]])
+    stretch, _, longest = doubts.strain(way, np.einsum("ni,ij,nj->n", way, tensor, way) + 0.3)
+    values, vectors = np.linalg.eigh(tensor)
+    assert stretch == pytest.approx(values[2] - values[0], abs=1e-9)
+    if values[2] - values[1] > 1e-3:
+        assert abs(longest @ vectors[:, 2]) == pytest.approx(1.0, abs=1e-5)
 
 
 def test_one_bad_tilt_is_named(made: Path) -> None:
