@@ -7,6 +7,9 @@ of the whole decides. Trials follow one another on the same expected counts; non
 Beforehand an atom is as likely at any place as the particle is dense with atoms of its element. The odds that there is one are this
 density times the integral of the likelihood ratio over the places (Laplace's method, as in MacKay 1992,
 doi:10.1162/neco.1992.4.3.415): an atom must add the logarithm of how many places the counts tell apart in the room of one such atom.
+
+Sites to try come from what is left: with images of the score (k / λ − 1) and of 1 / λ, both matched to the spread function, the gain
+of an atom of free brightness at r is about S(r)² / 2F(r).
 """
 
 from __future__ import annotations
