@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .atoms import Atoms
     from .bonds import BondRule, bonds, default_rules, homopolar_rules
+    from .cell import Cell
     from .classify import Classified, classify
     from .compare import Comparison, compare
+    from .network import Network
     from .pdf import PairDistribution, first_minimum, pair_distribution
     from .refine import Refined, refine
-    from .rings import alternating_share, rings, size_histogram
+    from .rings import RingList, alternating_share, rings, size_histogram
     from .trace import Peaks, trace
 
 _MODULE_OF = {
@@ -28,15 +30,18 @@ _MODULE_OF = {
     "bonds": "bonds",
     "default_rules": "bonds",
     "homopolar_rules": "bonds",
+    "Cell": "cell",
     "Classified": "classify",
     "classify": "classify",
     "Comparison": "compare",
     "compare": "compare",
+    "Network": "network",
     "PairDistribution": "pdf",
     "first_minimum": "pdf",
     "pair_distribution": "pdf",
     "Refined": "refine",
     "refine": "refine",
+    "RingList": "rings",
     "alternating_share": "rings",
     "rings": "rings",
     "size_histogram": "rings",
@@ -47,11 +52,14 @@ _MODULE_OF = {
 __all__ = [
     "Atoms",
     "BondRule",
+    "Cell",
     "Classified",
     "Comparison",
+    "Network",
     "PairDistribution",
     "Peaks",
     "Refined",
+    "RingList",
     "alternating_share",
     "bonds",
     "classify",

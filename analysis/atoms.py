@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .cell import Cell
+
 UNKNOWN = "X"
 """Symbol of an atom whose element is not known."""
 
@@ -69,6 +71,16 @@ def _per_atom(value: ArrayLike | None, n: int, name: str) -> NDArray[np.float64]
     return array
 
 
+def _covariance(value: ArrayLike | None, sigma_A: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`value` as float64 (n, 3, 3), that of `sigma_A` when it is None."""
+    if value is None:
+        return sigma_A[:, None, None] ** 2 * np.eye(3)
+    array = np.asarray(value, dtype=np.float64)
+    if array.shape != (len(sigma_A), 3, 3):
+        raise ValueError(f"covariance_A2 has shape {array.shape}; expected ({len(sigma_A)}, 3, 3), Å², one per atom")
+    return array
+
+
 @dataclass(frozen=True, eq=False)
 class Atoms:
     """Positions, elements and their certainties; one entry per atom in every field.
@@ -76,8 +88,9 @@ class Atoms:
     positions_A: float64 (n, 3), rows x, y, z in Å. symbols: n element symbols, "X" = unknown.
     intensity: (n,) integrated intensity in the units of the volume or images it came from.
     sigma_A: (n,) one standard deviation of the position per axis, in Å. species_probability: (n,) in 0..1.
-    The last three are nan where unknown, and may be left out. ValueError for shapes that do not fit, positions that
-    are not finite, negative sigmas or probabilities outside 0..1.
+    covariance_A2: (n, 3, 3) of the position, Å²; where left out it is that of sigma_A, the same along all axes.
+    These are nan where unknown, and may be left out. cell: the box of a periodic model, None for a free particle.
+    ValueError for shapes that do not fit, positions that are not finite, negative sigmas or probabilities outside 0..1.
     """
 
     positions_A: NDArray[np.float64]
@@ -85,6 +98,8 @@ class Atoms:
     intensity: NDArray[np.float64] = None  # type: ignore[assignment]
     sigma_A: NDArray[np.float64] = None  # type: ignore[assignment]
     species_probability: NDArray[np.float64] = None  # type: ignore[assignment]
+    covariance_A2: NDArray[np.float64] = None  # type: ignore[assignment]
+    cell: Cell | None = None
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -93,6 +108,7 @@ class Atoms:
         put(self, "symbols", check_symbols(self.symbols, n))
         for name in ("intensity", "sigma_A", "species_probability"):
             put(self, name, _per_atom(getattr(self, name), n, name))
+        put(self, "covariance_A2", _covariance(self.covariance_A2, self.sigma_A))
         if (self.sigma_A < 0).any():
             raise ValueError(f"sigma_A holds {np.nanmin(self.sigma_A)}; a standard deviation cannot be negative")
         if ((self.species_probability < 0) | (self.species_probability > 1)).any():
@@ -120,4 +136,6 @@ class Atoms:
             self.intensity[chosen],
             self.sigma_A[chosen],
             self.species_probability[chosen],
+            self.covariance_A2[chosen],
+            self.cell,
         )

@@ -1,4 +1,4 @@
-"""Which atoms are bonded: pairs of named elements within a distance, non-periodic.
+"""Which atoms are bonded: pairs of named elements within a distance, across the faces of a periodic box too.
 
 A rule is either `d ≤ D` (a cut at the first minimum of g(r)) or `|d − D| ≤ T` (a window about a bond length). A pair
 of atoms is bonded where any rule says so.
@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .atoms import Atoms, atomic_number
+from .cell import Cell, Pairs, pairs_within
+from .network import Network
 from .pdf import first_minimum, pair_distribution
 
 ANY = "any"
@@ -71,40 +73,42 @@ class BondRule:
         return f"{pair}:{self.distance_A!r}{window}"
 
 
-def bonds(positions_A: ArrayLike, symbols: Sequence[str], rules: Iterable[BondRule]) -> NDArray[np.int64]:
-    """Bonded pairs of atoms as int64 (m, 2), smaller index first, sorted.
+def bonds(
+    positions_A: ArrayLike, symbols: Sequence[str], rules: Iterable[BondRule], cell: Cell | None = None
+) -> Network:
+    """The network of bonded atoms.
 
-    positions_A: (n, 3) in Å; symbols: n element symbols; rules: a pair is bonded where any of them says so.
-    ValueError where two atoms stand in the same place (nearer than 0.001 Å): such a list is doubled, not bonded.
+    positions_A: (n, 3) in Å; symbols: n element symbols; rules: a pair is bonded where any of them says so; cell: the box,
+    where the model is periodic. ValueError where two atoms stand in the same place (nearer than 0.001 Å): such a list is
+    doubled, not bonded; and where a rule bonds hundreds of atoms to each.
     """
-    from scipy.spatial import cKDTree
-
     atoms = Atoms(np.asarray(positions_A), tuple(symbols))
     rules = tuple(rules)
     reach = max((rule.reach_A for rule in rules), default=0.0)
-    if len(atoms) < 2 or not rules:
-        return np.zeros((0, 2), dtype=np.int64)
-    # Distances are computed here afresh, so the tree must not lose a pair at the very limit to rounding.
-    pairs = cKDTree(atoms.positions_A).query_pairs(reach * (1 + 1e-12) + 1e-12, output_type="ndarray").astype(np.int64)
-    pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
-    distance = np.linalg.norm(atoms.positions_A[pairs[:, 0]] - atoms.positions_A[pairs[:, 1]], axis=1)
+    if len(atoms) == 0 or not rules:
+        return Network(len(atoms), np.zeros((0, 2), dtype=np.int64))
+    pairs = pairs_within(atoms.positions_A, reach, cell)
+    distance = pairs.distance_A
     _refuse_doubled(pairs, distance)
-    numbers = atoms.numbers[pairs]
-    bonded = np.zeros(len(pairs), dtype=bool)
+    numbers = atoms.numbers[np.column_stack([pairs.first, pairs.second])]
+    bonded = np.zeros(len(distance), dtype=bool)
     for rule in rules:
         bonded |= _obeys(rule, numbers, distance)
-    return pairs[bonded]
+    chosen = pairs.select(bonded)
+    return Network(len(atoms), np.column_stack([chosen.first, chosen.second]), chosen.shift)
 
 
-def default_rules(positions_A: ArrayLike, symbols: Sequence[str]) -> tuple[BondRule, ...]:
+def default_rules(
+    positions_A: ArrayLike, symbols: Sequence[str], cell: Cell | None = None
+) -> tuple[BondRule, ...]:
     """Unlike pairs of elements nearer than the first minimum of their measured g(r); like pairs if there is one element.
 
-    positions_A: (n, 3) in Å; symbols: n element symbols. A pair of elements that has no minimum to be found (too few
+    positions_A: (n, 3) in Å; symbols: n element symbols; cell: a periodic box. A pair of elements that has no minimum to be found (too few
     atoms) gets no rule. Distances are rounded to 0.01 Å.
     """
     if len(symbols) < 2:
         return ()
-    pairs = pair_distribution(positions_A, symbols, r_max_A=6.0)
+    pairs = pair_distribution(positions_A, symbols, r_max_A=6.0, cell=cell)
     alone = len(pairs.g) == 1
     found = {pair: first_minimum(pairs.r_A, g) for pair, g in pairs.g.items() if alone or pair[0] != pair[1]}
     return tuple(BondRule(a, b, round(cut, 2)) for (a, b), cut in found.items() if cut is not None)
@@ -132,10 +136,10 @@ def _obeys(rule: BondRule, numbers: NDArray[np.int64], distance: NDArray[np.floa
     return near & (np.sort(numbers, axis=1) == wanted).all(axis=1)
 
 
-def _refuse_doubled(pairs: NDArray[np.int64], distance: NDArray[np.float64]) -> None:
+def _refuse_doubled(pairs: Pairs, distance: NDArray[np.float64]) -> None:
     doubled = np.flatnonzero(distance < _SAME_PLACE_A)
     if doubled.size:
-        a, b = pairs[doubled[0]]
+        a, b = pairs.first[doubled[0]], pairs.second[doubled[0]]
         raise ValueError(
             f"atoms {a} and {b} stand in the same place ({doubled.size} such pairs); remove the doubles first"
         )

@@ -1,13 +1,14 @@
-"""Pair distribution function of a free-standing particle, whole and per pair of elements.
+"""Pair distribution function of a particle or of a periodic box, whole and per pair of elements.
 
-g(r) is the histogram of pair distances over the histogram expected of the same atoms strewn at random through a ball:
+g(r) is the histogram of pair distances over the histogram expected of the same atoms strewn at random through the same
+body:
 
-    g_ab(r) = n_ab(r) / (N_ab · 4πr² dr / V · γ(r)),   γ(r) = 1 − 3r/4R + r³/16R³,   V = 4πR³/3
+    g_ab(r) = n_ab(r) / (N_ab · 4πr² dr / V · γ(r))
 
-N_ab is the number of pairs of elements a and b, γ the share of pairs that the ball's surface does not cut off
-(A. Guinier & G. Fournet, Small-Angle Scattering of X-Rays, Wiley 1955), R = √(5/3) × radius of gyration. So g tends to 1
-at large r for a particle that is roughly round; for a slab or a rod the trend at large r is off, the place of peaks and
-minima is not.
+N_ab is the number of pairs of elements a and b, γ the share of pairs that the body's surface does not cut off: 1 in a
+periodic box, and for a ball of radius R γ = 1 − 3r/4R + r³/16R³ (A. Guinier & G. Fournet, Small-Angle Scattering of
+X-Rays, Wiley 1955). A particle is taken for the homogeneous ellipsoid with the same second moments. So g tends to 1 at
+large r for a particle that is roughly an ellipsoid; the place of peaks and minima does not depend on it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .atoms import Atoms
+from .cell import Cell, pairs_in_chunks
 
 Pair = tuple[str, str]
 
@@ -29,46 +31,53 @@ class PairDistribution:
     """g(r) of a particle.
 
     r_A: centres of the bins (n,), Å. total: g of all pairs (n,). g: that of each pair of elements, lighter first.
-    counts: number of pairs in each bin (n,), per pair of elements. radius_A: that of the ball compared with.
+    counts: number of pairs in each bin (n,), per pair of elements.
     """
 
     r_A: NDArray[np.float64]
     total: NDArray[np.float64]
     g: dict[Pair, NDArray[np.float64]]
     counts: dict[Pair, NDArray[np.int64]]
-    radius_A: float
 
 
 def pair_distribution(
-    positions_A: ArrayLike, symbols: Sequence[str], *, r_max_A: float = 10.0, bin_A: float = 0.02
+    positions_A: ArrayLike,
+    symbols: Sequence[str],
+    *,
+    r_max_A: float = 10.0,
+    bin_A: float = 0.02,
+    cell: Cell | None = None,
 ) -> PairDistribution:
-    """Pair distribution g(r) up to `r_max_A` of a free-standing particle, in bins of `bin_A`.
+    """Pair distribution g(r) up to `r_max_A` of a particle, or of a periodic box, in bins of `bin_A`.
 
-    positions_A: (n, 3) in Å. symbols: n element symbols. ValueError for fewer than two atoms, atoms all in one place,
-    or lengths that are not positive.
+    positions_A: (n, 3) in Å. symbols: n element symbols. cell: the box, where the model repeats in all directions; with
+    fewer it counts as a particle. ValueError for fewer than two atoms, atoms all in one place, or lengths that are not
+    positive.
     """
     atoms = Atoms(np.asarray(positions_A), tuple(symbols))
     if len(atoms) < 2:
         raise ValueError(f"a pair distribution needs at least two atoms; {len(atoms)} given")
     if not 0 < bin_A <= r_max_A:
         raise ValueError(f"bin_A is {bin_A} and r_max_A is {r_max_A}; expected 0 < bin_A <= r_max_A")
-    radius = _ball_radius(atoms.positions_A)
     n_bins = round(r_max_A / bin_A)
     edges = np.arange(n_bins + 1, dtype=np.float64) * bin_A
-    ideal = _ideal_share(edges, radius)
+    if cell is not None and cell.whole:
+        ideal, own = np.diff(4 / 3 * np.pi * edges**3) / cell.volume_A3, 0
+    else:
+        ideal, own = _ideal_share(edges, semi_axes(atoms.positions_A)), 1
     index = {symbol: k for k, symbol in enumerate(atoms.elements)}
     of_atom = np.array([index[symbol] for symbol in atoms.symbols])
-    histograms = _histograms(atoms.positions_A, of_atom, len(index), edges)
+    histograms = _histograms(atoms.positions_A, of_atom, len(index), edges, cell)
     number = np.bincount(of_atom)
     partial, counts = {}, {}
     for a, b in combinations_with_replacement(atoms.elements, 2):
         i, j = index[a], index[b]
-        n_pairs = number[i] * number[j] if i != j else number[i] * (number[i] - 1) // 2
+        n_pairs = number[i] * number[j] if i != j else number[i] * (number[i] - own) / 2
         counts[a, b] = histograms[i, j]
         partial[a, b] = _ratio(histograms[i, j], n_pairs * ideal)
     n = len(atoms)
-    total = _ratio(histograms.sum(axis=(0, 1)), n * (n - 1) / 2 * ideal)
-    return PairDistribution((edges[1:] + edges[:-1]) / 2, total, partial, counts, radius)
+    total = _ratio(histograms.sum(axis=(0, 1)), n * (n - own) / 2 * ideal)
+    return PairDistribution((edges[1:] + edges[:-1]) / 2, total, partial, counts)
 
 
 def first_minimum(
@@ -105,20 +114,39 @@ def _smoothed(values: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
     return np.convolve(np.pad(values, reach), kernel / kernel.sum(), mode="valid")
 
 
-def _ball_radius(positions: NDArray[np.float64]) -> float:
-    """Radius of the homogeneous ball with the same radius of gyration."""
-    spread = float(positions.var(axis=0).sum())
-    if spread == 0:
+def semi_axes(positions_A: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Half axes (3,) in Å of the homogeneous ellipsoid with the same second moments, longest first.
+
+    A flat or thin particle is at least 1 Å thick. ValueError where all atoms stand in the same place.
+    """
+    spread = np.linalg.eigvalsh(np.cov(positions_A.T, bias=True))[::-1]
+    if not spread[0] > 0:
         raise ValueError(
             "positions_A holds the same place for every atom; a pair distribution needs an extended particle"
         )
-    return float(np.sqrt(5 / 3 * spread))
+    return np.maximum(np.sqrt(5 * np.maximum(spread, 0)), min(0.5, np.sqrt(5 * spread[0])))
 
 
-def _ideal_share(edges: NDArray[np.float64], radius: float) -> NDArray[np.float64]:
-    """Share of the pairs of random points in a ball that falls in each bin of distance."""
-    x = np.minimum(edges / (2 * radius), 1.0)
-    return np.diff(8 * x**3 - 9 * x**4 + 2 * x**6)
+def _ideal_share(edges: NDArray[np.float64], axes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Share of the pairs of random points in an ellipsoid that falls in each bin of distance.
+
+    Along a direction u an ellipsoid is a ball stretched by 1/|(uₓ/a, u_y/b, u_z/c)|; the mean over directions is taken of
+    the ball's distribution function of distances, times the ratio of the volumes cubed away.
+    """
+    stretch = 1 / np.linalg.norm(_directions() / axes, axis=1)
+    share = np.zeros(len(edges))
+    for length in stretch:
+        x = np.minimum(edges / (2 * length), 1.0)
+        share += (8 * x**3 - 9 * x**4 + 2 * x**6) * length**3
+    return np.diff(share / len(stretch) / axes.prod())
+
+
+def _directions(count: int = 400) -> NDArray[np.float64]:
+    """Unit vectors (count, 3) spread evenly over the sphere, on a spiral of the golden angle."""
+    k = np.arange(count) + 0.5
+    z, angle = 1 - 2 * k / count, np.pi * (1 + 5**0.5) * k
+    ring = np.sqrt(1 - z * z)
+    return np.column_stack([ring * np.cos(angle), ring * np.sin(angle), z])
 
 
 def _ratio(counts: NDArray[np.int64], expected: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -126,16 +154,18 @@ def _ratio(counts: NDArray[np.int64], expected: NDArray[np.float64]) -> NDArray[
 
 
 def _histograms(
-    positions: NDArray[np.float64], element: NDArray[np.int64], n_elements: int, edges: NDArray[np.float64]
+    positions: NDArray[np.float64],
+    element: NDArray[np.int64],
+    n_elements: int,
+    edges: NDArray[np.float64],
+    cell: Cell | None,
 ) -> NDArray[np.int64]:
     """Pair distances per pair of elements (element, element, bin), upper triangle filled."""
-    from scipy.spatial import cKDTree
-
-    tree = cKDTree(positions)
-    pairs = tree.query_pairs(edges[-1], output_type="ndarray")
-    distance = np.linalg.norm(positions[pairs[:, 0]] - positions[pairs[:, 1]], axis=1)
-    bins = np.minimum((distance / edges[1]).astype(np.int64), len(edges) - 2)
-    kinds = np.sort(element[pairs], axis=1)
-    flat = (kinds[:, 0] * n_elements + kinds[:, 1]) * (len(edges) - 1) + bins
     size = n_elements * n_elements * (len(edges) - 1)
-    return np.bincount(flat, minlength=size).reshape(n_elements, n_elements, -1)
+    total = np.zeros(size, dtype=np.int64)
+    for pairs in pairs_in_chunks(positions, edges[-1], cell):
+        bins = np.minimum((pairs.distance_A / edges[1]).astype(np.int64), len(edges) - 2)
+        one, other = element[pairs.first], element[pairs.second]
+        kinds = np.minimum(one, other) * n_elements + np.maximum(one, other)
+        total += np.bincount(kinds * (len(edges) - 1) + bins, minlength=size)
+    return total.reshape(n_elements, n_elements, -1)

@@ -7,8 +7,8 @@ from pyaet.io.structures import read_structure
 
 with as_file(files("pyaet.simulate") / "silica_network.extxyz") as path:
     atoms = read_structure(path)
-rules = default_rules(atoms.positions_A, atoms.symbols)
-pairs = bonds(atoms.positions_A, atoms.symbols, rules)
+rules = default_rules(atoms.positions_A, atoms.symbols, atoms.cell)
+network = bonds(atoms.positions_A, atoms.symbols, rules, atoms.cell)
 print("bond rules:", *rules)
 for definition in ("primitive", "king", "guttman"):
-    print(definition, size_histogram(rings(len(atoms), pairs, definition=definition, max_size=16)))
+    print(definition, size_histogram(rings(network, definition=definition, max_size=16)))

@@ -43,7 +43,7 @@ def read_structure(
     path: .xyz, .extxyz, .mat (any version), a text table (.txt, .dat, .csv) of x y z or type x y z, or a format of ASE.
     variable, types_variable: for .mat, the arrays of positions, (n, 3) or (3, n), and of n type codes; found by shape
     where there is only one. types: element symbol of each type code; without it codes give "X".
-    unit_A: length of the file's unit in Å. axes: what the three columns of the file are, with sign, as in "y,x,-z".
+    unit_A: length of the file's unit in Å. axes: what the three columns of the file are, with sign, as in "y,x,-z". A box that repeats is read too.
     InputError says what does not fit.
     """
     import analysis
@@ -63,9 +63,13 @@ def read_structure(
         positions, species, extra = _read_table(path)
     else:
         positions, species, extra = _read_ase(path)
+    cell = extra.pop("cell", None)
+    if "covariance_A2" in extra:
+        extra["covariance_A2"] = turn.T @ extra["covariance_A2"] @ turn * unit_A**2
     symbols = _symbols(path, species, types, len(positions))
     try:
-        return analysis.Atoms(positions @ turn * unit_A, symbols, **extra)
+        box = None if cell is None else analysis.Cell(cell[:3] @ turn * unit_A, tuple(cell[3] > 0))
+        return analysis.Atoms(positions @ turn * unit_A, symbols, cell=box, **extra)
     except ValueError as error:
         raise InputError(f"{path}: {error}") from error
 
@@ -79,7 +83,8 @@ def write_extxyz(path: str | Path, atoms: Atoms, columns: Mapping[str, np.ndarra
     from pyaet.artifacts import write_text
 
     own = {"pos": atoms.positions_A, **{name: getattr(atoms, name) for name in _PER_ATOM}}
-    write_text(Path(path), xyz_text(atoms.symbols, {**own, **(columns or {})}, info))
+    box = None if atoms.cell is None else (atoms.cell.vectors_A, atoms.cell.periodic)
+    write_text(Path(path), xyz_text(atoms.symbols, {**own, **(columns or {})}, info, box))
 
 
 def _axes(axes: str) -> np.ndarray:
@@ -124,11 +129,35 @@ def _read_xyz(path: Path, types: Types | None) -> tuple[np.ndarray, np.ndarray |
         raise InputError(f"{path}: Properties names no column pos:R:3; there are {', '.join(table.columns)}")
     species = table.columns.get("species")
     extra = {name: table.columns[name] for name in _PER_ATOM if name in table.columns}
+    extra |= _covariances(table.columns) | _box(path, table.info)
     if species is not None:
         species = _named(species)
         if species.dtype.kind == "f" and types is None:
             species = _from_atomic_numbers(path, species)
     return positions, species, extra
+
+
+def _covariances(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Covariance of every position, from covariance_A2 (xx, xy, xz, yy, yz, zz) or else from sigma_xyz_A."""
+    if (six := columns.get("covariance_A2")) is not None and six.shape[1:] == (6,):
+        return {"covariance_A2": six[:, [0, 1, 2, 1, 3, 4, 2, 4, 5]].reshape(-1, 3, 3)}
+    if (axes := columns.get("sigma_xyz_A")) is not None and axes.shape[1:] == (3,):
+        return {"covariance_A2": axes[:, :, None] ** 2 * np.eye(3)}
+    return {}
+
+
+def _box(path: Path, info: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """Edges of the box and a row of flags, (4, 3), where the comment has a Lattice that repeats."""
+    if "Lattice" not in info:
+        return {}
+    try:
+        edges = np.array([float(word) for word in info["Lattice"].split()]).reshape(3, 3)
+    except ValueError:
+        raise InputError(f"{path}: Lattice={info['Lattice']!r} is not understood; expected nine numbers in Å") from None
+    flags = [word.upper() in ("T", "TRUE", "1") for word in info.get("pbc", "T T T").split()]
+    if len(flags) != 3:
+        raise InputError(f"{path}: pbc={info['pbc']!r} is not understood; expected three of T and F")
+    return {"cell": np.vstack([edges, flags])} if any(flags) else {}
 
 
 def _from_atomic_numbers(path: Path, numbers: np.ndarray) -> np.ndarray:
@@ -200,4 +229,6 @@ def _read_ase(path: Path) -> tuple[np.ndarray, np.ndarray | None, dict[str, np.n
 
         atoms: Any = read(path, index=-1)
     extra = {name: np.asarray(atoms.arrays[name], dtype=float) for name in _PER_ATOM if name in atoms.arrays}
+    if atoms.pbc.any():
+        extra["cell"] = np.vstack([atoms.cell.array, atoms.pbc])
     return np.asarray(atoms.positions, dtype=np.float64), np.array(atoms.get_chemical_symbols()), extra

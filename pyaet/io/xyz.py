@@ -50,14 +50,26 @@ def read_xyz(path: Path) -> Table:
     return Table(_columns(path, rows, fields), info)
 
 
-def xyz_text(species: tuple[str, ...], columns: Mapping[str, np.ndarray], info: Mapping[str, Any]) -> str:
-    """Extended XYZ text of atoms with at least one numeric column, (n,) or (n, width), and `info` in the comment."""
+def xyz_text(
+    species: tuple[str, ...],
+    columns: Mapping[str, np.ndarray],
+    info: Mapping[str, Any],
+    box: tuple[np.ndarray, tuple[bool, bool, bool]] | None = None,
+) -> str:
+    """Extended XYZ text of atoms with at least one numeric column, (n,) or (n, width), and `info` in the comment.
+
+    box: edges (3, 3) in Å and along which of them it repeats.
+    """
     widths = {name: 1 if column.ndim == 1 else column.shape[1] for name, column in columns.items()}
     properties = ":".join(["species:S:1", *(f"{name}:R:{width}" for name, width in widths.items())])
     comment = [f"Properties={properties}", *(f"{key}={_quoted(key, value)}" for key, value in info.items())]
     numbers = np.column_stack(list(columns.values())).tolist()
     rows = [" ".join([name, *map(repr, row)]) for name, row in zip(species, numbers, strict=True)]
-    return "\n".join([str(len(species)), " ".join([*comment, 'pbc="F F F"']), *rows]) + "\n"
+    edges, flags = box or (None, (False, False, False))
+    if edges is not None:
+        comment.append(f'Lattice="{" ".join(map(repr, np.asarray(edges).ravel().tolist()))}"')
+    comment.append(f'pbc="{" ".join("T" if flag else "F" for flag in flags)}"')
+    return "\n".join([str(len(species)), " ".join(comment), *rows]) + "\n"
 
 
 def _count(path: Path, lines: list[str]) -> int:

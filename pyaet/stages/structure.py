@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,24 +16,24 @@ from pyaet.plan import Structure, Truth
 from pyaet.stages.context import Context
 
 if TYPE_CHECKING:
-    from analysis import Atoms, BondRule
+    from analysis import Atoms, BondRule, Network, RingList
 
 LIAO2026 = {"bonds": ("any:1.66",), "tolerance_A": 0.15, "min_size": 6, "max_size": 18, "definition": "primitive"}
 """How the rings of Liao et al. (doi:10.1038/s41586-025-09857-4) were counted."""
 
 
 @dataclass(frozen=True)
-class Network:
-    """The bonds (m, 2), the rings as atom indices in ring order, and the settings that led to them."""
+class Found:
+    """The bonds, the rings, and the settings that led to them."""
 
     definition: str
     rules: tuple[str, ...]
-    bonds: np.ndarray
-    rings: list[tuple[int, ...]]
+    bonds: Network
+    rings: RingList
 
     @property
     def sizes(self) -> dict[str, int]:
-        return {str(size): n for size, n in sorted(Counter(map(len, self.rings)).items())}
+        return {str(size): n for size, n in self.rings.sizes.items()}
 
 
 def with_preset(settings: Structure) -> Structure:
@@ -44,18 +44,18 @@ def with_preset(settings: Structure) -> Structure:
     return settings.model_copy(update=LIAO2026 | given)
 
 
-def network(atoms: Atoms, settings: Structure) -> Network:
+def network(atoms: Atoms, settings: Structure) -> Found:
     """Bonds and rings of a set of atoms."""
     import analysis
 
     settings = with_preset(settings)
     with told_of("structure"):
         rules = bond_rules(atoms, settings)
-        bonds = analysis.bonds(atoms.positions_A, atoms.symbols, rules)
+        bonds = analysis.bonds(atoms.positions_A, atoms.symbols, rules, atoms.cell)
         rings = analysis.rings(
-            len(atoms), bonds, definition=settings.definition, min_size=settings.min_size, max_size=settings.max_size
+            bonds, definition=settings.definition, min_size=settings.min_size, max_size=settings.max_size
         )
-    return Network(settings.definition, tuple(map(str, rules)), bonds, rings)
+    return Found(settings.definition, tuple(map(str, rules)), bonds, rings)
 
 
 def bond_rules(atoms: Atoms, settings: Structure) -> tuple[BondRule, ...]:
@@ -63,7 +63,7 @@ def bond_rules(atoms: Atoms, settings: Structure) -> tuple[BondRule, ...]:
     import analysis
 
     if not settings.bonds:
-        return analysis.default_rules(atoms.positions_A, atoms.symbols)
+        return analysis.default_rules(atoms.positions_A, atoms.symbols, atoms.cell)
     return tuple(analysis.BondRule.parse(text, settings.tolerance_A) for text in settings.bonds)
 
 
@@ -98,14 +98,15 @@ def find_structure(
     return numbers
 
 
-def network_json(found: Network) -> dict[str, Any]:
+def network_json(found: Found) -> dict[str, Any]:
     """The content of `rings.json` that others read."""
     return {
         "definition": found.definition,
         "bond_rules": list(found.rules),
-        "bonds": found.bonds.tolist(),
+        "bonds": found.bonds.pairs.tolist(),
         "sizes": found.sizes,
         "rings": [list(ring) for ring in found.rings],
+        **({"bond_shifts": found.bonds.shifts.tolist(), "ring_shifts": found.rings.shifts} if found.bonds.periodic else {}),
     }
 
 
@@ -127,21 +128,21 @@ def score(source: Path, target: Path, truth: Truth, context: Context) -> dict[st
     return result.to_dict() | {"truth_path": truth.path, "cutoff_A": truth.cutoff_A}
 
 
-def _statistics(atoms: Atoms, found: Network) -> dict[str, Any]:
+def _statistics(atoms: Atoms, found: Found) -> dict[str, Any]:
     import analysis
 
     lengths = defaultdict(list)
-    for a, b in found.bonds:
-        pair = "-".join(sorted((atoms.symbols[a], atoms.symbols[b])))
-        lengths[pair].append(round(float(np.linalg.norm(atoms.positions_A[a] - atoms.positions_A[b])), 4))
+    vectors = found.bonds.vectors_A(atoms.positions_A, None if atoms.cell is None else atoms.cell.vectors_A)
+    for (a, b), length in zip(found.bonds.pairs, np.linalg.norm(vectors, axis=1), strict=True):
+        lengths["-".join(sorted((atoms.symbols[a], atoms.symbols[b])))].append(round(float(length), 4))
     if len(atoms) < 2:
         return {"bond_lengths_A": {}, "pair_distribution": None}
-    pairs = analysis.pair_distribution(atoms.positions_A, atoms.symbols)
+    pairs = analysis.pair_distribution(atoms.positions_A, atoms.symbols, cell=atoms.cell)
     g = {"-".join(pair): np.round(values, 5) for pair, values in pairs.g.items()}
     return {"bond_lengths_A": lengths, "pair_distribution": {"r_A": np.round(pairs.r_A, 5), "g": g}}
 
 
-def _coordination(atoms: Atoms, bonds: np.ndarray) -> dict[str, float]:
-    degree = np.bincount(bonds.ravel(), minlength=len(atoms))
+def _coordination(atoms: Atoms, bonds: Network) -> dict[str, float]:
+    degree = bonds.degree
     symbols = np.array(atoms.symbols)
     return {element: float(degree[symbols == element].mean()) for element in atoms.elements}

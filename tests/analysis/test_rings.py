@@ -10,14 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis import BondRule, alternating_share, bonds, rings, size_histogram
+from analysis import BondRule, Network, alternating_share, bonds, rings, size_histogram
 
 DEFINITIONS = ["primitive", "king", "guttman", "mcb"]
 
 
+def of_pairs(n: int, pairs, **options) -> list[tuple[int, ...]]:
+    return list(rings(Network(n, np.array(pairs, dtype=int).reshape(-1, 2)), **options))
+
+
 def of_graph(graph: nx.Graph, **options) -> list[tuple[int, ...]]:
     graph = nx.convert_node_labels_to_integers(graph)
-    return rings(len(graph), np.array(list(graph.edges), dtype=int).reshape(-1, 2), **options)
+    return list(rings(graph, **options))
 
 
 def canonical(ring) -> tuple[int, ...]:
@@ -63,7 +67,7 @@ def graphs(draw) -> nx.Graph:
 @settings(max_examples=150, deadline=None)
 @given(graph=graphs(), definition=st.sampled_from(["primitive", "king", "guttman"]), max_size=st.integers(3, 11))
 def test_random_graphs_against_all_simple_cycles(graph, definition, max_size):
-    found = rings(len(graph), np.array(graph.edges).reshape(-1, 2), definition=definition, max_size=max_size)
+    found = of_pairs(len(graph), graph.edges, definition=definition, max_size=max_size)
     assert len(set(found)) == len(found)
     assert set(found) == brute_force(graph, definition, max_size)
 
@@ -71,7 +75,7 @@ def test_random_graphs_against_all_simple_cycles(graph, definition, max_size):
 @settings(max_examples=100, deadline=None)
 @given(graph=graphs())
 def test_minimum_cycle_basis_has_the_sizes_of_networkx(graph):
-    found = rings(len(graph), np.array(graph.edges).reshape(-1, 2), definition="mcb")
+    found = of_pairs(len(graph), graph.edges, definition="mcb")
     assert sorted(map(len, found)) == sorted(map(len, nx.minimum_cycle_basis(graph)))
 
 
@@ -87,8 +91,8 @@ def test_larger_sparse_graphs_against_all_simple_cycles():
 def test_numbering_of_atoms_does_not_matter(graph, seed):
     order = np.random.default_rng(seed).permutation(len(graph))
     edges = np.array(graph.edges).reshape(-1, 2)
-    found = rings(len(graph), edges)
-    renamed = rings(len(graph), order[edges])
+    found = of_pairs(len(graph), edges)
+    renamed = of_pairs(len(graph), order[edges])
     assert {canonical([int(order[a]) for a in ring]) for ring in found} == set(renamed)
 
 
@@ -140,7 +144,7 @@ def test_diamond_has_only_six_rings_twelve_through_each_inner_atom(definition):
     cells = np.stack(np.meshgrid(*[np.arange(4)] * 3, indexing="ij"), -1).reshape(-1, 1, 3) * 4
     positions = np.concatenate([(cells + fcc).reshape(-1, 3), (cells + fcc + 1).reshape(-1, 3)]).astype(float)
     pairs = bonds(positions, ["C"] * len(positions), [BondRule("C", "C", 1.8)])
-    found = rings(len(positions), pairs, definition=definition, max_size=10 if definition == "king" else 24)
+    found = rings(pairs, definition=definition, max_size=10 if definition == "king" else 24)
     inner = int(np.argmin(np.linalg.norm(positions - positions.mean(axis=0), axis=1)))
     through = [ring for ring in found if inner in ring]
     if definition == "king":
@@ -152,25 +156,25 @@ def test_diamond_has_only_six_rings_twelve_through_each_inner_atom(definition):
 
 def test_no_rings_without_cycles():
     for definition in DEFINITIONS:
-        assert rings(0, [], definition=definition) == []
-        assert rings(1, np.zeros((0, 2), dtype=int), definition=definition) == []
+        assert of_pairs(0, [], definition=definition) == []
+        assert of_pairs(1, [], definition=definition) == []
         assert of_graph(nx.balanced_tree(2, 4), definition=definition) == []
 
 
 def test_dangling_atoms_and_repeated_bonds_change_nothing():
     pairs = [(9, 2), (2, 5), (5, 9), (9, 5), (5, 7), (7, 3)]
-    assert rings(12, pairs) == [(2, 5, 9)]
+    assert of_pairs(12, pairs) == [(2, 5, 9)]
 
 
 def test_canonical_and_sorted_by_size():
     graph = nx.compose(nx.cycle_graph([5, 1, 4, 0]), nx.cycle_graph([9, 7, 8]))
-    assert rings(10, np.array(graph.edges)) == [(7, 8, 9), (0, 4, 1, 5)]
+    assert of_pairs(10, graph.edges) == [(7, 8, 9), (0, 4, 1, 5)]
 
 
 def test_sizes_outside_the_range_are_left_out_but_still_count_as_shortcuts():
     square_with_diagonal = [(0, 1), (1, 2), (2, 3), (3, 0), (0, 2)]
-    assert rings(4, square_with_diagonal) == [(0, 1, 2), (0, 2, 3)]
-    assert rings(4, square_with_diagonal, min_size=4) == []
+    assert of_pairs(4, square_with_diagonal) == [(0, 1, 2), (0, 2, 3)]
+    assert of_pairs(4, square_with_diagonal, min_size=4) == []
 
 
 @pytest.mark.parametrize(
@@ -188,7 +192,7 @@ def test_sizes_outside_the_range_are_left_out_but_still_count_as_shortcuts():
 )
 def test_what_does_not_fit_is_said(change, sentence):
     with pytest.raises(ValueError, match=sentence):
-        rings(4, **({"bonds": [(0, 1)]} | change))
+        rings(Network(4, np.array(change.pop("bonds", [(0, 1)]))), **change)
 
 
 def test_alternating_share():
@@ -208,15 +212,15 @@ def published(shared):
     }
 
 
-def published_network(file, which: str) -> tuple[int, np.ndarray, set[tuple[int, ...]]]:
-    """Atoms, bonds in the window |d - 1.66 Å| <= delta, and stored rings of the truth or the model."""
+def published_network(file, which: str) -> tuple[Network, set[tuple[int, ...]]]:
+    """Bonds in the window |d - 1.66 Å| <= delta, and stored rings of the truth or the model."""
     name, delta, stored = {
         "truth": ("ref_pos_all", "delta_ref", "cycles_sort_ref"),
         "model": ("atom_pos_all", "delta", "cycles_sort_model"),
     }[which]
     positions = file[name].T
     pairs = bonds(positions, ["X"] * len(positions), [BondRule("any", "any", 1.66, float(file[delta][0, 0]))])
-    return len(positions), pairs, {tuple(int(a) - 1 for a in ring.ravel()) for ring in file[stored][:, 0]}
+    return pairs, {tuple(int(a) - 1 for a in ring.ravel()) for ring in file[stored][:, 0]}
 
 
 @pytest.mark.parametrize(
@@ -230,9 +234,9 @@ def published_network(file, which: str) -> tuple[int, np.ndarray, set[tuple[int,
     ],
 )
 def test_published_lists_ring_for_ring(published, name, which, count):
-    n, pairs, stored = published_network(published[name], which)
+    pairs, stored = published_network(published[name], which)
     assert len(stored) == count
-    assert set(rings(n, pairs, min_size=6, max_size=18)) == stored
+    assert set(rings(pairs, min_size=6, max_size=18)) == stored
 
 
 @pytest.mark.parametrize(
@@ -245,9 +249,9 @@ def test_published_lists_ring_for_ring(published, name, which, count):
     ],
 )
 def test_published_glass_by_every_definition(published, definition, max_size, expected):
-    n, pairs, _ = published_network(published["1p6e3_multislice_cov35pm_S1p0N1000"], "truth")
+    pairs, _ = published_network(published["1p6e3_multislice_cov35pm_S1p0N1000"], "truth")
     assert len(pairs) == 10071
-    assert size_histogram(rings(n, pairs, definition=definition, max_size=max_size)) == expected
+    assert size_histogram(rings(pairs, definition=definition, max_size=max_size)) == expected
 
 
 @pytest.mark.parametrize(
@@ -257,8 +261,8 @@ def test_published_glass_by_every_definition(published, definition, max_size, ex
 def test_published_alternating_shares(published, name, headline):
     """The published 80.6 % and 33.8 % are the mean over even sizes 6-18 of the share of alternating rings."""
     file = published[name]
-    n, pairs, _ = published_network(file, "model")
+    pairs, _ = published_network(file, "model")
     codes = file["atoms_type_all"].ravel()
     symbols = ["O" if code == codes.min() else "Si" for code in codes]
-    share = alternating_share(rings(n, pairs, min_size=6, max_size=18), symbols)
+    share = alternating_share(rings(pairs, min_size=6, max_size=18), symbols)
     assert np.mean([share[size] for size in range(6, 19, 2)]) == pytest.approx(headline, abs=5e-5)
