@@ -98,9 +98,7 @@ def bonds(
     return Network(len(atoms), np.column_stack([chosen.first, chosen.second]), chosen.shift)
 
 
-def default_rules(
-    positions_A: ArrayLike, symbols: Sequence[str], cell: Cell | None = None
-) -> tuple[BondRule, ...]:
+def default_rules(positions_A: ArrayLike, symbols: Sequence[str], cell: Cell | None = None) -> tuple[BondRule, ...]:
     """Unlike pairs of elements nearer than the first minimum of their measured g(r); like pairs if there is one element.
 
     positions_A: (n, 3) in Å; symbols: n element symbols; cell: a periodic box. A pair of elements that has no minimum to be found (too few

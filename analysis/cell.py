@@ -134,7 +134,7 @@ def images_within(positions_A: Array, reach_A: float, cell: Cell | None) -> tupl
         if any(step):
             near = ((inside + step >= -margin) & (inside + step <= 1 + margin)).all(axis=1)
             every.append((index[near], np.asarray(step) + np.zeros((near.sum(), 1), np.int64)))
-    which = np.concatenate([one for one, _ in every])
+    which: Ints = np.concatenate([one for one, _ in every])
     # Images are images of the atom moved into the box; the shift is told against where it stands.
     step = np.concatenate([shift for _, shift in every])
     shift = step - whole[which]

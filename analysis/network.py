@@ -102,7 +102,9 @@ def _checked_pairs(n_atoms: int, value: ArrayLike) -> Ints:
     if pairs.size == 0:
         return np.zeros((0, 2), dtype=np.int64)
     if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu":
-        raise ValueError(f"bonds has shape {pairs.shape} of {pairs.dtype}; expected integers (m, 2), two atoms per bond")
+        raise ValueError(
+            f"bonds has shape {pairs.shape} of {pairs.dtype}; expected integers (m, 2), two atoms per bond"
+        )
     outside = np.flatnonzero(((pairs < 0) | (pairs >= n_atoms)).any(axis=1))
     if outside.size:
         raise ValueError(f"bond {pairs[outside[0]].tolist()} names no atom; indices of {n_atoms} atoms run from 0")
@@ -114,7 +116,9 @@ def _checked_shifts(value: ArrayLike | None, m: int) -> Ints:
         return np.zeros((m, 3), dtype=np.int64)
     shifts = np.asarray(value)
     if shifts.shape != (m, 3) or shifts.dtype.kind not in "iu":
-        raise ValueError(f"shifts has shape {shifts.shape} of {shifts.dtype}; expected integers ({m}, 3), one row per bond")
+        raise ValueError(
+            f"shifts has shape {shifts.shape} of {shifts.dtype}; expected integers ({m}, 3), one row per bond"
+        )
     return shifts.astype(np.int64)
 
 

@@ -27,16 +27,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..network import Network
-from .ball import FAR, Graph, Rows, core_of, each_block, unfolded
+from . import ball
+from .ball import FAR, NODES, Graph, Roots, blocks_of, core_of, room_for, unfolded
 from .basis import minimum_cycle_basis
 from .closures import guttman_of, king_of
-from .collection import Ring, RingList, alternating_share, gathered, size_histogram
+from .collection import Piece, Ring, RingList, alternating_share, gathered, size_histogram
 from .primitive import primitive_of
+from .statistics import RingShapes, RingStatistics, former_sizes, ring_shapes, ring_statistics
 
 if TYPE_CHECKING:
     import networkx as nx
 
-__all__ = ["DEFINITIONS", "Ring", "RingList", "alternating_share", "rings", "size_histogram"]
+__all__ = [
+    "DEFINITIONS",
+    "Ring",
+    "RingList",
+    "RingShapes",
+    "RingStatistics",
+    "alternating_share",
+    "coordination_sequences",
+    "former_sizes",
+    "ring_shapes",
+    "ring_statistics",
+    "rings",
+    "size_histogram",
+]
 
 Ints = NDArray[np.int64]
 Search = Callable[..., tuple[NDArray[np.int32], NDArray[np.int32]]]
@@ -82,28 +97,38 @@ def rings(
     return found.of_sizes(min_size, max_size)
 
 
-def _pieces(
-    graph: Graph, search: Search, max_size: int, threads: int | None
-) -> list[tuple[NDArray[np.int32], Ints, Ints]]:
+def coordination_sequences(network: Network | nx.Graph, shells: int = 10) -> Ints:
+    """Number of atoms exactly 1, 2, … `shells` bonds away from every atom, (n_atoms, shells); images count apart.
+
+    G. O. Brunner & F. Laves, Wiss. Z. Tech. Univ. Dresden 20, 387 (1971); R. W. Grosse-Kunstleve, G. O. Brunner &
+    N. J. A. Sloane, Acta Cryst. A 52, 879 (1996), doi:10.1107/S0108767396007519.
+    """
+    if not isinstance(network, Network):
+        network = Network.from_networkx(network)
+    if not 1 <= shells <= FAR:
+        raise ValueError(f"shells is {shells}; expected a number from 1 to {FAR}")
+    return ball.shells(Graph(*network.neighbours()), shells)
+
+
+def _pieces(graph: Graph, search: Search, max_size: int, threads: int | None) -> list[Piece]:
     """Sizes, atoms and shifts that the search finds, block by block."""
     from ..uncertainty import available_threads
 
     own = local()
 
-    def of_block(roots: Ints) -> tuple[NDArray[np.int32], Ints, Ints]:
-        ball = unfolded(graph, roots, max_size // 2)
-        n = len(ball.atom)
-        if getattr(own, "room", np.empty(0)).size < n * n:
-            own.room = np.empty(n * n, np.uint8)
-        rows = Rows(
-            own.room[: n * n].reshape(n, n), np.full(n, -1, np.int64), np.zeros(1, np.int64), np.empty(n, np.int32)
-        )
-        sizes, nodes = search(ball, rows, max_size)
-        return sizes, ball.atom[nodes], ball.shift[nodes]
+    def of_block(roots: Roots) -> list[Piece]:
+        around = unfolded(graph, roots, max_size // 2)
+        if len(around.atom) > 2 * NODES and len(roots.atom) > 1:
+            half = len(roots.atom) // 2
+            first, rest = (Roots(roots.atom[part], roots.shift[part]) for part in (slice(half), slice(half, None)))
+            return [*of_block(first), *of_block(rest)]
+        rows, own.spare = room_for(around, getattr(own, "spare", np.empty(0, np.uint8)))
+        sizes, nodes = search(around, rows, max_size)
+        return [(sizes, around.atom[nodes], around.shift[nodes])]
 
-    blocks = list(each_block(graph, max_size))
+    blocks = blocks_of(graph, max_size // 2)
     threads = threads or available_threads()
     if threads == 1 or len(blocks) < 2:
-        return [of_block(roots) for roots in blocks]
+        return [piece for roots in blocks for piece in of_block(roots)]
     with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(of_block, blocks))
+        return [piece for pieces in pool.map(of_block, blocks) for piece in pieces]

@@ -10,7 +10,6 @@ Roots are searched in blocks of neighbours, which share most of their balls. Nod
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +27,7 @@ FAR = 255
 
 _SIDE = 512
 """Images are told apart up to this many boxes away."""
+_MOST_NODES = 100_000
 
 
 class Graph(NamedTuple):
@@ -35,6 +35,13 @@ class Graph(NamedTuple):
 
     start: Ints
     to: Ints
+    shift: Ints
+
+
+class Roots(NamedTuple):
+    """Atoms (n,) to search from, and the image (n, 3) of each that lies beside the others."""
+
+    atom: Ints
     shift: Ints
 
 
@@ -97,23 +104,28 @@ def core_of(network: Network) -> tuple[Graph, Ints]:
     return Graph(*inner.neighbours()), labels
 
 
-def blocks_of(graph: Graph, depth: int) -> list[Ints]:
-    """All atoms in compact groups whose ball of `depth` bonds has about `NODES` nodes."""
+def blocks_of(graph: Graph, depth: int) -> list[Roots]:
+    """All atoms in compact groups whose ball of `depth` bonds has about `NODES` nodes, largest first."""
     n = len(graph.start) - 1
+    if n == 0:
+        return []
     sample = np.linspace(0, n - 1, min(n, 8)).astype(np.int64)
-    around = max(len(unfolded(graph, sample[k : k + 1], depth).atom) for k in range(len(sample)))
+    home = np.zeros((1, 3), np.int64)
+    around = max(len(unfolded(graph, Roots(sample[k : k + 1], home), depth).atom) for k in range(len(sample)))
     size = max(1, round(max(NODES ** (1 / 3) - around ** (1 / 3), 0) ** 3))
     seeds = np.random.default_rng(0).permutation(n)[: max(1, n // size)]
-    group = _nearest_seed(graph.start, graph.to, seeds)
+    group, shift = _nearest_seed(graph, seeds)
     order = np.argsort(group, kind="stable")
-    return np.split(order, 1 + np.flatnonzero(np.diff(group[order])))
+    parts = np.split(order, 1 + np.flatnonzero(np.diff(group[order])))
+    return [Roots(part, shift[part]) for part in sorted(parts, key=len, reverse=True)]
 
 
 @compiled
-def _nearest_seed(start: Ints, to: Ints, seeds: Ints) -> Ints:  # pragma: no cover - compiled
-    """Number of the seed that the fewest bonds lead to (n,); parts without a seed get new numbers."""
+def _nearest_seed(graph: Graph, seeds: Ints) -> tuple[Ints, Ints]:  # pragma: no cover - compiled
+    """Number of the seed that the fewest bonds lead to (n,), parts without a seed getting new ones; shift (n, 3) from it."""
+    start, to, shift = graph
     n = len(start) - 1
-    group = np.full(n, -1, np.int64)
+    group, moved = np.full(n, -1, np.int64), np.zeros((n, 3), np.int64)
     queue = np.empty(n, np.int64)
     groups, first = len(seeds), 0
     filled = len(seeds)
@@ -128,12 +140,13 @@ def _nearest_seed(start: Ints, to: Ints, seeds: Ints) -> Ints:  # pragma: no cov
             for k in range(start[a], start[a + 1]):
                 if group[to[k]] < 0:
                     group[to[k]] = group[a]
+                    moved[to[k]] = moved[a] + shift[k]
                     queue[filled] = to[k]
                     filled += 1
         while first < n and group[first] >= 0:
             first += 1
         if first == n:
-            return group
+            return group, moved
         group[first] = groups
         groups += 1
         queue[filled] = first
@@ -150,21 +163,23 @@ def _place(table: Ints, stamp: Ints, key: int, mask: int) -> int:  # pragma: no 
 
 
 @compiled
-def unfolded(graph: Graph, roots: Ints, depth: int) -> Ball:  # pragma: no cover - compiled
+def unfolded(graph: Graph, roots: Roots, depth: int) -> Ball:  # pragma: no cover - compiled
     """The ball of all images at most `depth` bonds from the roots."""
     start, to, shift = graph
     n = len(start) - 1
-    room = max(64, 2 * len(roots))
+    n_roots = len(roots.atom)
+    room = max(64, 2 * n_roots)
     atom, moved = np.empty(room, np.int64), np.zeros((room, 3), np.int64)
     size = 1
-    while size < 8 * len(roots):
+    while size < 8 * n_roots:
         size *= 2
     table, node_at = np.empty(size, np.int64), np.full(size, -1, np.int64)
     middle = _SIDE * (1 + 2 * _SIDE * (1 + 2 * _SIDE))
-    filled = len(roots)
+    filled = n_roots
     for i in range(filled):
-        atom[i] = roots[i]
-        key = roots[i] + n * middle
+        atom[i] = roots.atom[i]
+        moved[i] = roots.shift[i]
+        key = atom[i] + n * (middle + moved[i, 0] + 2 * _SIDE * (moved[i, 1] + 2 * _SIDE * moved[i, 2]))
         place = _place(table, node_at, key, size - 1)
         table[place] = key
         node_at[place] = i
@@ -213,14 +228,20 @@ def unfolded(graph: Graph, roots: Ints, depth: int) -> Ball:  # pragma: no cover
             links += 1
         node += 1
         ends[node] = links
-    return Ball(atom[:filled], moved[:filled], ends[: filled + 1], near[:links], len(roots))
+    return Ball(atom[:filled], moved[:filled], ends[: filled + 1], near[:links], n_roots)
 
 
-@compiled
-def no_rows(ball: Ball) -> Rows:  # pragma: no cover - compiled
-    """No distances known yet."""
+def room_for(ball: Ball, spare: NDArray[np.uint8]) -> tuple[Rows, NDArray[np.uint8]]:
+    """No distances known yet, in the spare memory where it suffices; and the memory in use. ValueError for too large a ball."""
     n = len(ball.atom)
-    return Rows(np.empty((n, n), np.uint8), np.full(n, -1, np.int64), np.zeros(1, np.int64), np.empty(n, np.int32))
+    if n > _MOST_NODES:
+        raise ValueError(
+            f"{n} atoms lie within half the largest ring of one atom; expected at most {_MOST_NODES}: lower max_size"
+        )
+    if spare.size < n * n:
+        spare = np.empty(n * n, np.uint8)
+    distance = spare[: n * n].reshape(n, n)
+    return Rows(distance, np.full(n, -1, np.int64), np.zeros(1, np.int64), np.empty(n, np.int32)), spare
 
 
 @compiled
@@ -252,7 +273,19 @@ def row(ball: Ball, rows: Rows, node: int, depth: int) -> int:  # pragma: no cov
     return mine
 
 
-def each_block(graph: Graph, max_size: int) -> Iterator[Ints]:
-    """The blocks of roots, largest first, so that threads end together."""
-    if len(graph.start) > 1:
-        yield from sorted(blocks_of(graph, max_size // 2), key=len, reverse=True)
+@compiled
+def shells(graph: Graph, count: int) -> Ints:  # pragma: no cover - compiled
+    """Number of images 1, 2, … `count` bonds from every atom, (atom, count)."""
+    n = len(graph.start) - 1
+    found = np.zeros((n, count), np.int64)
+    for a in range(n):
+        ball = unfolded(graph, Roots(np.full(1, a, np.int64), np.zeros((1, 3), np.int64)), count)
+        level = np.full(len(ball.atom), -1, np.int64)
+        level[0] = 0
+        for x in range(len(ball.atom)):
+            if level[x] > 0:
+                found[a, level[x] - 1] += 1
+            for k in range(ball.start[x], ball.start[x + 1]):
+                if level[ball.to[k]] < 0:
+                    level[ball.to[k]] = level[x] + 1
+    return found

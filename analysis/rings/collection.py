@@ -80,13 +80,21 @@ def size_histogram(rings: Iterable[Sequence[int]]) -> dict[int, int]:
 
 def alternating_share(rings: Iterable[Sequence[int]], symbols: Sequence[str]) -> dict[int, float]:
     """Share of the rings of each size in which no two neighbours are of the same element; 0 for odd sizes of two."""
-    totals: Counter[int] = Counter()
-    alternating: Counter[int] = Counter()
+    tables = rings.tables if isinstance(rings, RingList) else _tables(rings)
+    names = np.unique(np.array(symbols, dtype=np.str_), return_inverse=True)[1]
+    found = {}
+    for size, table in sorted(tables.items()):
+        elements = names[table]
+        if len(table):
+            found[size] = float((elements != np.roll(elements, 1, axis=1)).all(axis=1).mean())
+    return found
+
+
+def _tables(rings: Iterable[Sequence[int]]) -> dict[int, NDArray[np.int32]]:
+    by_size: dict[int, list[Sequence[int]]] = {}
     for ring in rings:
-        elements = [symbols[atom] for atom in ring]
-        totals[len(ring)] += 1
-        alternating[len(ring)] += all(elements[i] != elements[i - 1] for i in range(len(ring)))
-    return {size: alternating[size] / totals[size] for size in sorted(totals)}
+        by_size.setdefault(len(ring), []).append(ring)
+    return {size: np.array(some, dtype=np.int32) for size, some in by_size.items()}
 
 
 def gathered(pieces: list[Piece], labels: Ints, periodic: bool) -> RingList:

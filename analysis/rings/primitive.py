@@ -127,11 +127,10 @@ def _spread(  # pragma: no cover - compiled
                     if arms.mark[kind, y] != stamp:
                         arms.mark[kind, y] = stamp
                         ends += 1
-                elif kind == _ODD or arms.mark[_TOP, y] == stamp:
-                    if arms.mark[_NOTED, y] != stamp:
-                        arms.mark[_NOTED, y] = stamp
-                        queue[last - ends] = y
-                        ends += 1
+                elif (kind == _ODD or arms.mark[_TOP, y] == stamp) and arms.mark[_NOTED, y] != stamp:
+                    arms.mark[_NOTED, y] = stamp
+                    queue[last - ends] = y
+                    ends += 1
     return ends
 
 
@@ -208,7 +207,7 @@ def _fits_high(  # pragma: no cover - compiled
     k = size // 2
     if rows.distance[rows.slot[node[side, half]], y] != level - half:
         return False
-    for across in range(k - level, k - level + 1 + size % 2):
+    for across in range(k - level, k - level + 1 + size % 2):  # noqa: SIM110 (compiled)
         if rows.distance[rows.slot[node[1 - side, across]], y] != k:
             return False
     return True

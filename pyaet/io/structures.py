@@ -43,7 +43,8 @@ def read_structure(
     path: .xyz, .extxyz, .mat (any version), a text table (.txt, .dat, .csv) of x y z or type x y z, or a format of ASE.
     variable, types_variable: for .mat, the arrays of positions, (n, 3) or (3, n), and of n type codes; found by shape
     where there is only one. types: element symbol of each type code; without it codes give "X".
-    unit_A: length of the file's unit in Å. axes: what the three columns of the file are, with sign, as in "y,x,-z". A box that repeats is read too.
+    unit_A: length of the file's unit in Å. axes: what the three columns of the file are, with sign, as in "y,x,-z".
+    A periodic box is read too.
     InputError says what does not fit.
     """
     import analysis

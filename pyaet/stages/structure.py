@@ -106,7 +106,11 @@ def network_json(found: Found) -> dict[str, Any]:
         "bonds": found.bonds.pairs.tolist(),
         "sizes": found.sizes,
         "rings": [list(ring) for ring in found.rings],
-        **({"bond_shifts": found.bonds.shifts.tolist(), "ring_shifts": found.rings.shifts} if found.bonds.periodic else {}),
+        **(
+            {"bond_shifts": found.bonds.shifts.tolist(), "ring_shifts": found.rings.shifts}
+            if found.bonds.periodic
+            else {}
+        ),
     }
 
 
