@@ -31,13 +31,14 @@ class PairDistribution:
     """g(r) of a particle.
 
     r_A: centres of the bins (n,), Å. total: g of all pairs (n,). g: that of each pair of elements, lighter first.
-    counts: number of pairs in each bin (n,), per pair of elements.
+    counts: number of pairs in each bin (n,), per pair of elements. expected: that number for atoms strewn at random.
     """
 
     r_A: NDArray[np.float64]
     total: NDArray[np.float64]
     g: dict[Pair, NDArray[np.float64]]
     counts: dict[Pair, NDArray[np.int64]]
+    expected: dict[Pair, NDArray[np.float64]]
 
 
 def pair_distribution(
@@ -69,15 +70,16 @@ def pair_distribution(
     of_atom = np.array([index[symbol] for symbol in atoms.symbols])
     histograms = _histograms(atoms.positions_A, of_atom, len(index), edges, cell)
     number = np.bincount(of_atom)
-    partial, counts = {}, {}
+    partial, counts, expected = {}, {}, {}
     for a, b in combinations_with_replacement(atoms.elements, 2):
         i, j = index[a], index[b]
         n_pairs = number[i] * number[j] if i != j else number[i] * (number[i] - own) / 2
         counts[a, b] = histograms[i, j]
-        partial[a, b] = _ratio(histograms[i, j], n_pairs * ideal)
+        expected[a, b] = n_pairs * ideal
+        partial[a, b] = _ratio(histograms[i, j], expected[a, b])
     n = len(atoms)
     total = _ratio(histograms.sum(axis=(0, 1)), n * (n - own) / 2 * ideal)
-    return PairDistribution((edges[1:] + edges[:-1]) / 2, total, partial, counts)
+    return PairDistribution((edges[1:] + edges[:-1]) / 2, total, partial, counts, expected)
 
 
 def first_minimum(

@@ -1,0 +1,138 @@
+"""Error bars of statistics: they hold the truth when the atoms are the truth plus the stated noise."""
+
+from __future__ import annotations
+
+from importlib.resources import as_file, files
+
+import numpy as np
+import pytest
+
+from analysis import Atoms, BondRule, Cell, bonds, pair_distribution, rings
+from analysis.bands import degree_bands, length_bands, pair_bands, ring_bands
+from analysis.ensemble import band_of, draws
+from analysis.unfold import unfold
+
+RULES = [BondRule("Si", "O", 2.2)]
+
+
+@pytest.fixture(scope="module")
+def silica() -> Atoms:
+    """The periodic amorphous silica that comes with the project, 1920 atoms."""
+    from ase.io import read
+
+    with as_file(files("pyaet.simulate") / "silica_network.extxyz") as path:
+        atoms = read(path)
+    return Atoms(atoms.positions, tuple(atoms.get_chemical_symbols()), cell=Cell(atoms.cell.array))
+
+
+def measured(truth: Atoms, sigma_A: float, seed: int) -> Atoms:
+    noise = np.random.default_rng(seed).normal(0, sigma_A, truth.positions_A.shape)
+    return Atoms(truth.positions_A + noise, truth.symbols, sigma_A=np.full(len(truth), sigma_A), cell=truth.cell)
+
+
+def network_of(model: Atoms):
+    return bonds(model.positions_A, model.symbols, RULES, model.cell)
+
+
+def inside(truth, band) -> np.ndarray:
+    """Which bins that hold anything, in truth or in the band, have the truth in their band."""
+    held = (truth >= band.low - 1e-9) & (truth <= band.high + 1e-9)
+    return held[(truth > 0) | (band.high > 0)]
+
+
+def test_draws_have_the_stated_errors(rng):
+    cov = np.array([[4.0, 1, 0], [1, 2, 0], [0, 0, 1]]) * 1e-4
+    atoms = Atoms(np.zeros((20_000, 3)), ("Si",) * 10_000 + ("O",) * 10_000, covariance_A2=np.tile(cov, (20_000, 1, 1)),
+                  species_probability=np.full(20_000, 0.9))  # fmt: skip
+    (one,) = draws(atoms, 1, rng)
+    np.testing.assert_allclose(np.cov(one.positions_A.T), cov, atol=8e-6)
+    wrong = np.array(one.symbols) != np.array(atoms.symbols)
+    assert 0.094 < wrong.mean() < 0.106
+
+
+def test_atoms_without_errors_are_drawn_as_they_are(rng):
+    atoms = Atoms([[0, 0, 0], [1, 2, 3]], ("Si", "O"))
+    (one,) = draws(atoms, 1, rng)
+    np.testing.assert_array_equal(one.positions_A, atoms.positions_A)
+    assert one.symbols == atoms.symbols
+
+
+def test_a_wrong_name_is_that_of_the_next_element(rng):
+    n = 3000
+    atoms = Atoms(np.zeros((n, 3)), ("C",) * (n // 3) + ("Si",) * (n // 3) + ("Sn",) * (n // 3),
+                  species_probability=np.zeros(n))  # fmt: skip
+    (one,) = draws(atoms, 1, rng)
+    assert set(one.symbols[: n // 3]) == {"Si"} == set(one.symbols[-n // 3 :])
+    middle = one.symbols[n // 3 : 2 * n // 3]
+    assert 0.42 < middle.count("C") / len(middle) < 0.58
+    assert "Si" not in middle
+
+
+def test_unfolding_keeps_what_does_not_move():
+    band = unfold([5, 0, 7], np.diag([9, 0, 4]), np.random.default_rng(0))
+    assert band.best == pytest.approx([5, 0, 7], abs=1e-6)
+    np.testing.assert_array_equal(band.low, [5, 0, 7])
+    np.testing.assert_array_equal(band.high, [5, 0, 7])
+
+
+def test_unfolding_narrows_a_peak_that_noise_widened(rng):
+    """10 000 members in one bin, seen through a Gaussian of 2 bins: the estimate puts most of them back."""
+    at = np.arange(41)
+    kernel = np.exp(-0.5 * ((at[:, None] - at) / 2.0) ** 2)
+    moves = rng.poisson(1e4 * kernel / kernel.sum(axis=0))
+    seen = rng.multinomial(10_000, kernel[:, 20] / kernel[:, 20].sum())
+    band = unfold(seen, moves, rng)
+    assert band.best[18:23].sum() > 0.97 * 10_000 > seen[18:23].sum() * 1.2
+    assert band.best.sum() == pytest.approx(10_000, rel=0.02)
+
+
+def test_bands_of_flat_counts_are_as_wide_as_counting_makes_them():
+    """Many bins of 100 members each that half of the time move one bin on: 95 of 100 true counts lie in the band."""
+    rng = np.random.default_rng(8)
+    n = 400
+    true = rng.poisson(100, n)
+    step = rng.binomial(true, 0.5)
+    seen = true - step + np.roll(step, 1)
+    moves = 1000 * (np.eye(n) + np.roll(np.eye(n), 1, axis=0))
+    band = unfold(seen, moves, rng)
+    share = np.mean((true >= band.low) & (true <= band.high))
+    assert 0.90 < share <= 0.995
+    assert np.mean(band.high - band.low) < 60
+
+
+@pytest.mark.parametrize("sigma_A", [0.03, 0.06])
+def test_bands_of_distances_bonds_and_rings_hold_the_truth(silica, sigma_A):
+    atoms = measured(silica, sigma_A, 11)
+    rng = np.random.default_rng(4)
+    held = []
+    seen, known = (
+        pair_distribution(m.positions_A, m.symbols, cell=m.cell, r_max_A=8, bin_A=0.04) for m in (atoms, silica)
+    )
+    for pair, band in pair_bands(atoms, seen, rng).items():
+        held.append(inside(known.counts[pair] / seen.expected[pair], band))
+        assert len(held[-1]) > 100
+        assert held[-1].mean() >= 0.9
+        naive = np.isclose(seen.counts[pair], known.counts[pair]) & (known.counts[pair] > 0)
+        assert naive.mean() < 0.5  # the noise does move pairs
+    lengths = np.linalg.norm(network_of(silica).vectors_A(silica.positions_A, silica.cell.vectors_A), axis=1)
+    for binned in length_bands(atoms, network_of(atoms), rng).values():
+        held.append(inside(np.histogram(lengths, binned.edges)[0], binned.counts))
+    for element, band in degree_bands(atoms, network_of, rng).items():
+        own = network_of(silica).degree[np.array(silica.symbols) == element]
+        held.append(inside(np.bincount(own, minlength=17), band))
+    truth = rings(network_of(silica)).sizes
+    found = ring_bands(atoms, rings(network_of(atoms)), lambda m: rings(network_of(m)), rng, count=4)
+    assert set(truth) <= set(found)
+    held += [inside(np.array([truth.get(size, 0)]), band) for size, band in found.items()]
+    assert np.concatenate(held).mean() >= 0.9
+
+
+def test_a_number_is_moved_back_by_as_much_as_noise_moved_it(rng):
+    """The mean square of coordinates grows by the noise; the band is about the true one."""
+    truth = rng.normal(size=(4000, 3))
+    sigma = 0.4
+    atoms = Atoms(truth + rng.normal(0, sigma, truth.shape), ("Si",) * 4000, sigma_A=np.full(4000, sigma))
+    band = band_of(atoms, lambda m: {"square": (m.positions_A**2).mean()}, rng)["square"]
+    assert band.value - (truth**2).mean() > 0.14
+    assert band.low < (truth**2).mean() < band.high
+    assert band.high - band.low < 0.05
