@@ -3,5 +3,16 @@
 from __future__ import annotations
 
 from .angles import AngleList, angles_of, bond_angles, dihedral_angles
+from .short_range import warren_cowley
+from .steinhardt import bond_order, bond_order_w, solid_bonds
 
-__all__ = ["AngleList", "angles_of", "bond_angles", "dihedral_angles"]
+__all__ = [
+    "AngleList",
+    "angles_of",
+    "bond_angles",
+    "bond_order",
+    "bond_order_w",
+    "dihedral_angles",
+    "solid_bonds",
+    "warren_cowley",
+]
