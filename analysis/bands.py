@@ -24,6 +24,7 @@ from .unfold import Band, unfold
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Mask = NDArray[np.bool_] | None
 
 MOST_MEMBERS = 1_500_000
 """More pairs than this are not followed; a random choice of them tells how pairs move."""
@@ -63,46 +64,52 @@ def _pairs_up_to(atoms: Atoms, reach_A: float) -> Pairs:
 
 
 def length_bands(
-    atoms: Atoms, network: Network, rng: np.random.Generator, *, bin_A: float = 0.02, count: int = 16
+    atoms: Atoms, network: Network, rng: np.random.Generator, *, bin_A: float = 0.02, count: int = 16, of: Mask = None
 ) -> dict[str, Binned]:
-    """Bands of the histogram of bond lengths per pair of elements, as "O-Si"."""
+    """Bands of the histogram of bond lengths per pair of elements, as "O-Si"; of: mask (n,), one end of a bond is in it."""
     names = np.array(atoms.symbols)
-    kinds = np.array(["-".join(sorted(pair)) for pair in names[network.pairs].tolist()])
+    counted = slice(None) if of is None else np.flatnonzero(of[network.pairs].any(axis=1))
+    kinds = np.array(["-".join(sorted(pair)) for pair in names[network.pairs[counted]].tolist()])
 
     def lengths(model: Atoms) -> Array:
-        return np.linalg.norm(_vectors(network, model), axis=1)
+        return np.linalg.norm(_vectors(network, model)[counted], axis=1)
 
     return _by_kind(atoms, kinds, lengths, bin_A, rng, count)
 
 
 def angle_bands(
-    atoms: Atoms, network: Network, rng: np.random.Generator, *, bin_deg: float = 2.0, count: int = 16
+    atoms: Atoms, network: Network, rng: np.random.Generator, *, bin_deg: float = 2.0, count: int = 16, of: Mask = None
 ) -> dict[str, Binned]:
-    """Bands of the histogram of bond angles, as "O-Si-O", the middle atom in the middle."""
-    from .order.angles import angles_of
+    """Bands of the histogram of bond angles, as "O-Si-O", the middle atom in the middle; of: mask (n,) of middle atoms."""
+    from .order.angles import angles_of, between_deg
 
-    legs = angles_of(network)
+    legs = angles_of(network, of)
     names = np.array(atoms.symbols)
     ends = np.sort(names[legs.atoms[:, [0, 2]]], axis=1)
     middle = names[legs.atoms[:, 1]]
     kinds = np.array([f"{a}-{m}-{b}" for (a, b), m in zip(ends.tolist(), middle.tolist(), strict=True)])
 
     def angles(model: Atoms) -> Array:
-        along = _vectors(network, model)
-        return legs.degrees(along)
+        towards = legs.signs[..., None] * _vectors(network, model)[legs.bonds]
+        return between_deg(towards[:, 0], towards[:, 1])
 
     return _by_kind(atoms, kinds, angles, bin_deg, rng, count)
 
 
 def degree_bands(
-    atoms: Atoms, network_of: Callable[[Atoms], Network], rng: np.random.Generator, *, most: int = 16, count: int = 16
+    atoms: Atoms, network_of: Callable[[Atoms], Network], rng: np.random.Generator, *, most: int = 16, count: int = 16,
+    of: Mask = None,
 ) -> dict[str, Band]:
-    """Bands of the number of atoms with 0, 1, … `most` bonds, per element; network_of gives the bonds of a drawn model."""
+    """Bands of the number of atoms with 0, 1, … `most` bonds, per element; network_of gives the bonds of a drawn model.
+
+    of: mask (n,) of the atoms that count.
+    """
     width = most + 1
+    counted = np.ones(len(atoms), bool) if of is None else of
 
     def label(model: Atoms) -> Ints:
         kind = np.array([atoms.elements.index(symbol) for symbol in model.symbols])
-        return kind * width + np.minimum(network_of(model).degree, most)
+        return (kind * width + np.minimum(network_of(model).degree, most))[counted]
 
     labels = len(atoms.elements) * width
     measured = np.bincount(label(atoms), minlength=labels)

@@ -98,17 +98,22 @@ def bonds(
     return Network(len(atoms), np.column_stack([chosen.first, chosen.second]), chosen.shift)
 
 
-def default_rules(positions_A: ArrayLike, symbols: Sequence[str], cell: Cell | None = None) -> tuple[BondRule, ...]:
-    """Unlike pairs of elements nearer than the first minimum of their measured g(r); like pairs if there is one element.
+def default_rules(
+    positions_A: ArrayLike, symbols: Sequence[str], cell: Cell | None = None, *, pairs: str = "unlike"
+) -> tuple[BondRule, ...]:
+    """Pairs of elements nearer than the first minimum of their measured g(r).
 
-    positions_A: (n, 3) in Å; symbols: n element symbols; cell: a periodic box. A pair of elements that has no minimum to be found (too few
-    atoms) gets no rule. Distances are rounded to 0.01 Å.
+    positions_A: (n, 3) in Å; symbols: n element symbols; cell: a periodic box; pairs: "unlike", which are like pairs where
+    there is one element, or "all". A pair of elements that has no minimum to be found (too few atoms) gets no rule. Distances
+    are rounded to 0.01 Å.
     """
+    if pairs not in ("unlike", "all"):
+        raise ValueError(f"pairs is {pairs!r}; expected 'unlike' or 'all'")
     if len(symbols) < 2:
         return ()
-    pairs = pair_distribution(positions_A, symbols, r_max_A=6.0, cell=cell)
-    alone = len(pairs.g) == 1
-    found = {pair: first_minimum(pairs.r_A, g) for pair, g in pairs.g.items() if alone or pair[0] != pair[1]}
+    measured = pair_distribution(positions_A, symbols, r_max_A=6.0, cell=cell)
+    every = pairs == "all" or len(measured.g) == 1
+    found = {pair: first_minimum(measured.r_A, g) for pair, g in measured.g.items() if every or pair[0] != pair[1]}
     return tuple(BondRule(a, b, round(cut, 2)) for (a, b), cut in found.items() if cut is not None)
 
 

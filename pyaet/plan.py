@@ -310,14 +310,24 @@ class Refinement(Section):
 
 
 class Structure(Section):
-    """Bonds and rings of the refined atoms."""
+    """Bonds, rings and order of the refined atoms.
+
+    pairs: which pairs of elements are bonded where `bonds` states no rule. coordination: bonds an element should have, its most
+    common number where left out. surface: whether atoms on the surface count in statistics of bonds, angles and order. draws:
+    models drawn for the error bars; 0 leaves them out. reference: a structure file whose statistics are set beside.
+    """
 
     bonds: tuple[str, ...] = ()
+    pairs: Literal["unlike", "all"] = "unlike"
     tolerance_A: Positive | None = None
     definition: Literal["primitive", "king", "guttman", "mcb"] = "primitive"
     min_size: Annotated[int, Field(ge=3)] = 3
     max_size: Annotated[int, Field(ge=3)] = 24
     preset: Literal["liao2026"] | None = None
+    coordination: dict[str, Annotated[int, Field(ge=0)]] = {}
+    surface: Literal["count", "exclude"] = "count"
+    draws: Annotated[int, Field(ge=0)] = 8
+    reference: str | None = None
 
     @field_validator("bonds")
     @classmethod
@@ -518,6 +528,9 @@ def _absolute(plan: Plan, folder: Path) -> Plan:
         changes["input"] = plan.input.model_copy(update=update)
     if plan.truth is not None:
         changes["truth"] = plan.truth.model_copy(update={"path": resolve(plan.truth.path)})
+    if plan.structure.reference is not None:
+        reference = resolve(plan.structure.reference)
+        changes["structure"] = plan.structure.model_copy(update={"reference": reference})
     if plan.simulation is not None and plan.simulation.structure is not None:
         structure = resolve(plan.simulation.structure)
         changes["simulation"] = plan.simulation.model_copy(update={"structure": structure})

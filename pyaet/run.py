@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 OWN_FILES = (
     "plan.toml", "summary.json", "report.html", "log.txt", "projections.h5", "aligned.h5", "volume.h5",
     "volume.trial.checkpoint.h5", "volume.volume.checkpoint.h5", "volume.half0.checkpoint.h5", "volume.half1.checkpoint.h5",
-    "candidates.h5", "traced.extxyz", "fit.h5", "atoms.extxyz", "rings.json", "truth.extxyz", ".lock",
+    "candidates.h5", "traced.extxyz", "fit.h5", "atoms.extxyz", "rings.json", "structure.json", "truth.extxyz", ".lock",
 )  # fmt: skip
 OWN_PATTERNS = (
     "ptychography/tilt_*.h5",
@@ -188,11 +188,12 @@ def _road(plan: Plan, source: Input, directory: Path) -> Iterator[Stage]:
             at("atoms.extxyz"), at("fit.h5"), plan.specimen, plan.refinement, context, source,
         ),
     )  # fmt: skip
-    known = None if truth is None else [truth.model_dump(), _content_of(truth)]
+    known = None if truth is None else [truth.model_dump(), artifacts.fingerprint(Path(truth.path))]
+    beside = None if plan.structure.reference is None else artifacts.fingerprint(Path(plan.structure.reference))
     yield Stage(
-        "rings", ("rings.json",), [plan.structure.model_dump(), known],
+        "rings", ("rings.json", "structure.json"), [plan.structure.model_dump(), known, beside],
         lambda context: structure.find_structure(
-            at("atoms.extxyz"), at("rings.json"), plan.structure, truth, context
+            at("atoms.extxyz"), at("rings.json"), at("structure.json"), plan.structure, truth, context
         ),
     )  # fmt: skip
     if truth is not None:
@@ -311,10 +312,6 @@ def _versions() -> dict[str, str]:
         with suppress(metadata.PackageNotFoundError):
             versions[name] = metadata.version(name)
     return versions
-
-
-def _content_of(truth: Truth) -> str:
-    return artifacts.fingerprint(Path(truth.path))
 
 
 def _optics(source: Input) -> dict[str, Any]:

@@ -1,39 +1,22 @@
-"""Atoms to their network: bonds, rings, pair distribution; and the comparison with a truth where one is known."""
+"""Atoms to their network: bonds, rings, order; and the comparison with a truth where one is known."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from pyaet.artifacts import write_json
 from pyaet.io.errors import told_of
 from pyaet.io.structures import read_structure, write_extxyz
 from pyaet.plan import Structure, Truth
 from pyaet.stages.context import Context
+from pyaet.stages.describe import Described, describe
 
 if TYPE_CHECKING:
-    from analysis import Atoms, BondRule, Network, RingList
+    from analysis import Atoms, BondRule
 
 LIAO2026 = {"bonds": ("any:1.66",), "tolerance_A": 0.15, "min_size": 6, "max_size": 18, "definition": "primitive"}
 """How the rings of Liao et al. (doi:10.1038/s41586-025-09857-4) were counted."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """The bonds, the rings, and the settings that led to them."""
-
-    definition: str
-    rules: tuple[str, ...]
-    bonds: Network
-    rings: RingList
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        return {str(size): n for size, n in self.rings.sizes.items()}
 
 
 def with_preset(settings: Structure) -> Structure:
@@ -44,7 +27,7 @@ def with_preset(settings: Structure) -> Structure:
     return settings.model_copy(update=LIAO2026 | given)
 
 
-def network(atoms: Atoms, settings: Structure) -> Found:
+def network(atoms: Atoms, settings: Structure, seed: int = 0) -> Described:
     """Bonds and rings of a set of atoms."""
     import analysis
 
@@ -55,7 +38,7 @@ def network(atoms: Atoms, settings: Structure) -> Found:
         rings = analysis.rings(
             bonds, definition=settings.definition, min_size=settings.min_size, max_size=settings.max_size
         )
-    return Found(settings.definition, tuple(map(str, rules)), bonds, rings)
+    return Described(atoms, rules, bonds, rings, settings, seed)
 
 
 def bond_rules(atoms: Atoms, settings: Structure) -> tuple[BondRule, ...]:
@@ -63,55 +46,88 @@ def bond_rules(atoms: Atoms, settings: Structure) -> tuple[BondRule, ...]:
     import analysis
 
     if not settings.bonds:
-        return analysis.default_rules(atoms.positions_A, atoms.symbols, atoms.cell)
+        return analysis.default_rules(atoms.positions_A, atoms.symbols, atoms.cell, pairs=settings.pairs)
     return tuple(analysis.BondRule.parse(text, settings.tolerance_A) for text in settings.bonds)
 
 
 def find_structure(
-    source: Path, target: Path, settings: Structure, truth: Truth | None, context: Context
+    source: Path, rings_json: Path, structure_json: Path, settings: Structure, truth: Truth | None, context: Context
 ) -> dict[str, Any]:
-    """Write `rings.json` for `atoms.extxyz`, beside the truth's statistics where a truth is given."""
-    import analysis
-
-    atoms = read_structure(source)
-    found = network(atoms, settings)
-    content = network_json(found) | _statistics(atoms, found)
-    if truth is not None:
-        known = read_truth(truth)
-        rules = {"bonds": found.rules, "tolerance_A": None, "preset": None}
-        same = network(known, with_preset(settings).model_copy(update=rules))
-        content |= {f"truth_{name}": value for name, value in _statistics(known, same).items()}
-        content["truth_sizes"] = same.sizes
-    write_json(target, content | {"made_by": context.key})
-    numbers = {
-        "definition": found.definition,
-        "bond_rules": list(found.rules),
-        "bonds": len(found.bonds),
-        "rings": len(found.rings),
-        "ring_sizes": found.sizes,
-        **({"truth_ring_sizes": content["truth_sizes"]} if truth is not None else {}),
-        "coordination": _coordination(atoms, found.bonds),
-    }
-    if len(atoms.elements) == 2:
-        shares = analysis.alternating_share(found.rings, atoms.symbols)
-        numbers["alternating_share"] = {str(size): share for size, share in shares.items()}
-    return numbers
+    """Write `rings.json` and `structure.json` for `atoms.extxyz`, beside the statistics of a truth or a reference."""
+    found = network(read_structure(source), settings, context.seed)
+    beside = _beside(found, settings, truth)
+    content = network_json(found)
+    if beside is not None and truth is not None:
+        content["truth_sizes"] = sizes_of(beside)
+    told = told_beside(found, beside, "truth" if truth is not None else str(settings.reference or ""))
+    write_json(rings_json, content | {"made_by": context.key})
+    write_json(structure_json, told | {"made_by": context.key})
+    return summary_of(found, told) | ({"truth_ring_sizes": content["truth_sizes"]} if "truth_sizes" in content else {})
 
 
-def network_json(found: Found) -> dict[str, Any]:
+def told_beside(found: Described, beside: Described | None, name: str) -> dict[str, Any]:
+    """The content of `structure.json`: the model, and a reference beside it by the same rules."""
+    with told_of("structure"):
+        return {
+            "bond_rules": list(map(str, found.rules)),
+            "definition": found.settings.definition,
+            "found": describe(found),
+            "reference": None if beside is None else describe(beside),
+            "reference_name": name or None,
+        }
+
+
+def _beside(found: Described, settings: Structure, truth: Truth | None) -> Described | None:
+    """The truth, else the reference, with the bonds that the rules of the model give."""
+    if truth is None and settings.reference is None:
+        return None
+    known = read_truth(truth) if truth is not None else read_structure(str(settings.reference))
+    return referred(found, known)
+
+
+def referred(found: Described, known: Atoms) -> Described:
+    """A known structure with the bonds that the rules of the model give it."""
+    rules = {"bonds": tuple(map(str, found.rules)), "tolerance_A": None, "preset": None}
+    return network(known, found.settings.model_copy(update=rules), found.seed)
+
+
+def sizes_of(found: Described) -> dict[str, int]:
+    return {str(size): n for size, n in found.rings.sizes.items()}
+
+
+def network_json(found: Described) -> dict[str, Any]:
     """The content of `rings.json` that others read."""
+    bonds, rings = found.network, found.rings
+    images = {"bond_shifts": bonds.shifts.tolist(), "ring_shifts": rings.shifts} if bonds.periodic else {}
     return {
-        "definition": found.definition,
-        "bond_rules": list(found.rules),
-        "bonds": found.bonds.pairs.tolist(),
-        "sizes": found.sizes,
-        "rings": [list(ring) for ring in found.rings],
-        **(
-            {"bond_shifts": found.bonds.shifts.tolist(), "ring_shifts": found.rings.shifts}
-            if found.bonds.periodic
-            else {}
-        ),
+        "definition": found.settings.definition,
+        "bond_rules": list(map(str, found.rules)),
+        "bonds": bonds.pairs.tolist(),
+        "sizes": sizes_of(found),
+        "rings": [list(ring) for ring in rings],
+        **images,
     }
+
+
+def summary_of(found: Described, told: dict[str, Any]) -> dict[str, Any]:
+    """The numbers of a structure that fit on a screen."""
+    own = told["found"]
+    numbers = {
+        "definition": found.settings.definition,
+        "bond_rules": list(map(str, found.rules)),
+        "bonds": len(found.network),
+        "rings": len(found.rings),
+        "ring_sizes": sizes_of(found),
+        "ring_sizes_95": {
+            size: f"{one['low']:.0f}-{one['high']:.0f}" for size, one in own.get("ring_sizes", {}).items() if "low" in one
+        },
+        "coordination": {element: one["mean"] for element, one in own.get("coordination", {}).items()},
+        "surface_atoms": own["surface_atoms"],
+        "defects": {name: len(value) for name, value in own.get("defects", {}).items() if name != "expected"},
+    }
+    if len(found.atoms.elements) == 2:
+        numbers["alternating_share"] = own.get("alternating_share", {})
+    return numbers
 
 
 def read_truth(truth: Truth) -> Atoms:
@@ -130,23 +146,3 @@ def score(source: Path, target: Path, truth: Truth, context: Context) -> dict[st
         result = analysis.compare(atoms.positions_A, atoms.symbols, known.positions_A, known.symbols, truth.cutoff_A)
     write_extxyz(target, known, made_by=context.key)
     return result.to_dict() | {"truth_path": truth.path, "cutoff_A": truth.cutoff_A}
-
-
-def _statistics(atoms: Atoms, found: Found) -> dict[str, Any]:
-    import analysis
-
-    lengths = defaultdict(list)
-    vectors = found.bonds.vectors_A(atoms.positions_A, None if atoms.cell is None else atoms.cell.vectors_A)
-    for (a, b), length in zip(found.bonds.pairs, np.linalg.norm(vectors, axis=1), strict=True):
-        lengths["-".join(sorted((atoms.symbols[a], atoms.symbols[b])))].append(round(float(length), 4))
-    if len(atoms) < 2:
-        return {"bond_lengths_A": {}, "pair_distribution": None}
-    pairs = analysis.pair_distribution(atoms.positions_A, atoms.symbols, cell=atoms.cell)
-    g = {"-".join(pair): np.round(values, 5) for pair, values in pairs.g.items()}
-    return {"bond_lengths_A": lengths, "pair_distribution": {"r_A": np.round(pairs.r_A, 5), "g": g}}
-
-
-def _coordination(atoms: Atoms, bonds: Network) -> dict[str, float]:
-    degree = bonds.degree
-    symbols = np.array(atoms.symbols)
-    return {element: float(degree[symbols == element].mean()) for element in atoms.elements}

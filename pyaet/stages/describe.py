@@ -1,0 +1,241 @@
+"""All that is told of a structure besides its bonds and rings one by one: distances, angles, coordination, order, defects.
+
+The content is plain numbers for `structure.json`; statistics of atoms with error bars carry 95 % limits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pyaet.plan import Structure
+
+if TYPE_CHECKING:
+    from analysis import Atoms, BondRule, Network, RingList
+    from analysis.unfold import Band
+
+Numbers = dict[str, Any]
+
+SCATTERED_PER_A = np.arange(0.4, 20.01, 0.05)
+"""Wave numbers at which the structure factor is told."""
+CRYSTALLINE = 7
+"""An atom with at least so many neighbours that are ordered as it is stands in a crystal."""
+FEWEST_ATOMS = 2
+MOST_ATOMS_IN_BANDS = 100_000
+"""In larger models counting errors are as small as they are; bands would take longer than all the rest."""
+
+
+@dataclass(frozen=True, eq=False)
+class Described:
+    """A model, its bonds by `rules`, its rings, and what of it counts."""
+
+    atoms: Atoms
+    rules: tuple[BondRule, ...]
+    network: Network
+    rings: RingList
+    settings: Structure
+    seed: int = 0
+
+    @cached_property
+    def surface(self) -> np.ndarray:
+        import analysis
+
+        return analysis.surface_atoms(self.atoms.positions_A, self.atoms.cell)
+
+    @cached_property
+    def counted(self) -> np.ndarray:
+        """Atoms that count in statistics of atoms, bonds and angles."""
+        everything = np.ones(len(self.atoms), bool)
+        inner = ~self.surface
+        return inner if self.settings.surface == "exclude" and inner.any() else everything
+
+    @cached_property
+    def edges_A(self) -> np.ndarray | None:
+        return None if self.atoms.cell is None else self.atoms.cell.vectors_A
+
+    @property
+    def banded(self) -> bool:
+        """Whether statistics get limits."""
+        from analysis.ensemble import uncertain
+
+        return self.settings.draws > 0 and len(self.atoms) <= MOST_ATOMS_IN_BANDS and uncertain(self.atoms)
+
+    def rng(self) -> np.random.Generator:
+        return np.random.default_rng(self.seed)
+
+
+def describe(model: Described) -> Numbers:
+    """Everything of `structure.json` for one model."""
+    names, number = np.unique(np.array(model.atoms.symbols, dtype=np.str_), return_counts=True)
+    told: Numbers = {
+        "atoms": dict(zip(names.tolist(), number.tolist(), strict=True)),
+        "surface_atoms": int(model.surface.sum()),
+        "counted": "all atoms" if model.counted.all() else "atoms below the surface",
+    }
+    parts: tuple[Callable[[Described], Numbers], ...] = (_distances, _bonded, _rings, _order)
+    for part in parts:
+        told |= part(model) if len(model.atoms) >= FEWEST_ATOMS else {}
+    return told
+
+
+def _distances(model: Described) -> Numbers:
+    import analysis
+    from analysis.bands import pair_bands
+
+    atoms = model.atoms
+    pairs = analysis.pair_distribution(atoms.positions_A, atoms.symbols, cell=atoms.cell)
+    g: Numbers = {"-".join(pair): {"value": np.round(values, 5)} for pair, values in pairs.g.items()}
+    if model.banded:
+        bands = pair_bands(atoms, pairs, model.rng(), model.settings.draws)
+        g = {"-".join(pair): _of_band(band, 5) for pair, band in bands.items()}
+    return {
+        "pair_distribution": {"r_A": np.round(pairs.r_A, 5), "g": g},
+        "structure_factor": _scattering(model),
+    }
+
+
+def _scattering(model: Described) -> Numbers:
+    from analysis.order import structure_factor
+
+    if "X" in model.atoms.symbols:
+        return {}
+    kinds = ("xray", "neutron", "electron")
+    atoms = model.atoms
+    total = {
+        kind: structure_factor(atoms.positions_A, atoms.symbols, SCATTERED_PER_A, weights=kind, cell=atoms.cell).total
+        for kind in kinds
+    }
+    return {"q_per_A": np.round(SCATTERED_PER_A, 4), "S": {kind: np.round(s, 5) for kind, s in total.items()}}
+
+
+def _bonded(model: Described) -> Numbers:
+    from analysis.bands import angle_bands, degree_bands, length_bands
+    from analysis.order import dihedral_angles
+
+    atoms, network, of = model.atoms, model.network, model.counted
+    draws = model.settings.draws if model.banded else 0
+    lengths = length_bands(atoms, network, model.rng(), count=draws, of=of)
+    angles = angle_bands(atoms, network, model.rng(), count=draws, of=of)
+    dihedrals = dihedral_angles(network, atoms.positions_A, atoms.symbols, atoms.cell, of)
+    degrees = degree_bands(atoms, lambda drawn: _network(drawn, model.rules), model.rng(), count=draws, of=of)
+    names = np.array(atoms.symbols)
+    return {
+        "bond_lengths_A": {kind: _binned(found) for kind, found in lengths.items()},
+        "bond_angles_deg": {kind: _binned(found) for kind, found in angles.items()},
+        "dihedral_angles_deg": {kind: _turns(values) for kind, values in dihedrals.items()},
+        "coordination": {
+            element: {"mean": float(network.degree[(names == element) & of].mean()), "counts": _of_band(band)}
+            for element, band in degrees.items()
+            if ((names == element) & of).any()
+        },
+        **_defects(model),
+    }
+
+
+def _defects(model: Described) -> Numbers:
+    import analysis
+
+    atoms, network, of = model.atoms, model.network, model.counted
+    near = analysis.bonds(atoms.positions_A, atoms.symbols, analysis.homopolar_rules(model.rules), atoms.cell)
+    found = analysis.defects(
+        network, atoms, expected=model.settings.coordination, homopolar=near if len(near) else None, of=of
+    )
+    former = analysis.formers_of(network, atoms.symbols)
+    alloy = analysis.order.warren_cowley(network, atoms.symbols, of) if len(network) else {}
+    return {
+        "defects": {"expected": found.expected}
+        | {name: getattr(found, name).tolist() for name in ("under", "over", "dangling", "homopolar")},
+        "former": former,
+        "q_n": _keyed(analysis.q_n(network, atoms.symbols, former, of)) if former else {},
+        "short_range_order": {"-".join(pair): value for pair, value in alloy.items()},
+    }
+
+
+def _rings(model: Described) -> Numbers:
+    import analysis
+    from analysis.bands import ring_bands
+
+    rings, settings = model.rings, model.settings
+
+    def rings_of(drawn: Atoms) -> RingList:
+        return analysis.rings(
+            _network(drawn, model.rules), definition=settings.definition, min_size=settings.min_size, max_size=settings.max_size
+        )
+
+    told = analysis.ring_statistics(rings, len(model.atoms), model.counted)
+    sizes: Numbers = {str(size): {"value": count} for size, count in rings.sizes.items()}
+    if model.banded and settings.definition != "mcb":
+        bands = ring_bands(model.atoms, rings, rings_of, model.rng(), count=settings.draws)
+        sizes = {
+            str(size): {name: float(getattr(band, name)[0]) for name in ("value", "low", "high")}
+            for size, band in bands.items()
+        }
+    former = analysis.formers_of(model.network, model.atoms.symbols)
+    return {
+        "ring_sizes": sizes,
+        "ring_statistics": {name: _keyed(value) for name, value in asdict(told).items() if name != "count"},
+        "alternating_share": _keyed(analysis.alternating_share(rings, model.atoms.symbols)),
+        "former_sizes": _keyed(analysis.former_sizes(rings, model.atoms.symbols, former)) if former else {},
+        "ring_shape": _shapes(model),
+    }
+
+
+def _shapes(model: Described) -> Numbers:
+    import analysis
+
+    shapes = analysis.ring_shapes(model.rings, model.atoms.positions_A, model.edges_A)
+    told, begin = {}, 0
+    for size, count in model.rings.sizes.items():
+        own = slice(begin, begin + count)
+        names = ("roundness", "out_of_plane_A", "radius_A")
+        told[str(size)] = {name: round(float(getattr(shapes, name)[own].mean()), 4) for name in names}
+        begin += count
+    return told
+
+
+def _order(model: Described) -> Numbers:
+    from analysis import order
+
+    atoms, network, of = model.atoms, model.network, model.counted
+    names = np.array(atoms.symbols)
+    told: Numbers = {}
+    for l in (4, 6):
+        q = order.bond_order(network, atoms.positions_A, atoms.cell, l=l)
+        chosen = of & np.isfinite(q)
+        told[f"q{l}"] = {
+            element: round(float(q[chosen & (names == element)].mean()), 4)
+            for element in atoms.elements
+            if (chosen & (names == element)).any()
+        }
+    solid = order.solid_bonds(network, atoms.positions_A, atoms.cell)
+    told["solid_like_share"] = round(float((np.nan_to_num(solid)[of] >= CRYSTALLINE).mean()), 4) if of.any() else 0.0
+    return {"bond_order": told, "voronoi": order.motifs(order.voronoi(atoms.positions_A, atoms.cell))}
+
+
+def _network(atoms: Atoms, rules: tuple[BondRule, ...]) -> Network:
+    import analysis
+
+    return analysis.bonds(atoms.positions_A, atoms.symbols, rules, atoms.cell)
+
+
+def _keyed(values: Mapping[Any, Any]) -> Numbers:
+    return {str(key): value for key, value in values.items()}
+
+
+def _of_band(band: Band, digits: int = 2) -> Numbers:
+    """A band as lists; without limits where it has none."""
+    told = {name: np.round(getattr(band, name), digits) for name in ("value", "best", "low", "high")}
+    return told if (band.high > band.low).any() else {"value": told["value"]}
+
+
+def _binned(found: Any) -> Numbers:
+    return {"edges": np.round(found.edges, 5), **_of_band(found.counts)}
+
+
+def _turns(angles_deg: np.ndarray) -> Numbers:
+    counts, edges = np.histogram(angles_deg, np.arange(-180, 181, 10))
+    return {"edges": edges, "value": counts}
