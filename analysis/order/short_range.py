@@ -24,12 +24,12 @@ def warren_cowley(
     the atoms whose bonds count, and whose composition is c; their neighbours may be any atoms. Elements are those of the
     atoms that count. nan where no atom of element a has a bond.
     """
-    symbols = np.array(check_symbols(symbols, network.n_atoms), dtype=str)
+    kind = np.array(check_symbols(symbols, network.n_atoms), dtype=str)
     mask, ends = chosen(of, network.n_atoms), ends_of(network)
-    elements = sorted({str(symbol) for symbol in symbols[mask]}, key=atomic_number)
-    share = {b: float((symbols[mask] == b).mean()) for b in elements}
+    elements = sorted({str(symbol) for symbol in kind[mask]}, key=atomic_number)
+    share = {b: float((kind[mask] == b).mean()) for b in elements}
     counted = mask[ends.origin]
-    origin, to = symbols[ends.origin[counted]], symbols[ends.to[counted]]
+    origin, to = kind[ends.origin[counted]], kind[ends.to[counted]]
     found = {}
     for a in elements:
         near = to[origin == a]
