@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .angles import AngleList, angles_of, bond_angles, dihedral_angles
+from .scattering import StructureFactor, debye, faber_ziman_weights, scattering_factor, structure_factor
 from .short_range import warren_cowley
 from .steinhardt import bond_order, bond_order_w, solid_bonds
 from .voronoi import MOTIFS, VoronoiCells, motifs, pentagon_share, voronoi
@@ -10,15 +11,20 @@ from .voronoi import MOTIFS, VoronoiCells, motifs, pentagon_share, voronoi
 __all__ = [
     "MOTIFS",
     "AngleList",
+    "StructureFactor",
     "VoronoiCells",
     "angles_of",
     "bond_angles",
     "bond_order",
     "bond_order_w",
+    "debye",
     "dihedral_angles",
+    "faber_ziman_weights",
     "motifs",
     "pentagon_share",
+    "scattering_factor",
     "solid_bonds",
+    "structure_factor",
     "voronoi",
     "warren_cowley",
 ]
