@@ -14,12 +14,32 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .atoms import Atoms
+    from .bands import angle_bands, degree_bands, length_bands, pair_bands, ring_bands
     from .bonds import BondRule, bonds, default_rules, homopolar_rules
     from .cell import Cell
     from .classify import Classified, classify
     from .compare import Comparison, compare
     from .defects import Defects, defects, formers_of, linked, q_n
+    from .ensemble import band_of, draws
     from .network import Network
+    from .order import (
+        MOTIFS,
+        StructureFactor,
+        VoronoiCells,
+        bond_angles,
+        bond_order,
+        bond_order_w,
+        debye,
+        dihedral_angles,
+        faber_ziman_weights,
+        motifs,
+        pentagon_share,
+        scattering_factor,
+        solid_bonds,
+        structure_factor,
+        voronoi,
+        warren_cowley,
+    )
     from .pdf import PairDistribution, first_minimum, pair_distribution
     from .refine import Refined, refine
     from .rings import (
@@ -36,14 +56,17 @@ if TYPE_CHECKING:
     )
     from .surface import surface_atoms
     from .trace import Peaks, trace
+    from .unfold import Band
 
 _MODULE_OF = {
     "Atoms": "atoms",
+    "Band": "unfold",
     "BondRule": "bonds",
     "Cell": "cell",
     "Classified": "classify",
     "Comparison": "compare",
     "Defects": "defects",
+    "MOTIFS": "order",
     "Network": "network",
     "PairDistribution": "pdf",
     "Peaks": "trace",
@@ -51,31 +74,55 @@ _MODULE_OF = {
     "RingList": "rings",
     "RingShapes": "rings",
     "RingStatistics": "rings",
+    "StructureFactor": "order",
+    "VoronoiCells": "order",
     "alternating_share": "rings",
+    "angle_bands": "bands",
+    "band_of": "ensemble",
+    "bond_angles": "order",
+    "bond_order": "order",
+    "bond_order_w": "order",
     "bonds": "bonds",
     "classify": "classify",
     "compare": "compare",
     "coordination_sequences": "rings",
+    "debye": "order",
     "default_rules": "bonds",
     "defects": "defects",
+    "degree_bands": "bands",
+    "dihedral_angles": "order",
+    "draws": "ensemble",
+    "faber_ziman_weights": "order",
     "first_minimum": "pdf",
     "former_sizes": "rings",
     "formers_of": "defects",
     "homopolar_rules": "bonds",
+    "length_bands": "bands",
     "linked": "defects",
+    "motifs": "order",
+    "pair_bands": "bands",
     "pair_distribution": "pdf",
+    "pentagon_share": "order",
     "q_n": "defects",
     "refine": "refine",
+    "ring_bands": "bands",
     "ring_shapes": "rings",
     "ring_statistics": "rings",
     "rings": "rings",
+    "scattering_factor": "order",
     "size_histogram": "rings",
+    "solid_bonds": "order",
+    "structure_factor": "order",
     "surface_atoms": "surface",
     "trace": "trace",
+    "voronoi": "order",
+    "warren_cowley": "order",
 }
 
 __all__ = [
+    "MOTIFS",
     "Atoms",
+    "Band",
     "BondRule",
     "Cell",
     "Classified",
@@ -88,27 +135,49 @@ __all__ = [
     "RingList",
     "RingShapes",
     "RingStatistics",
+    "StructureFactor",
+    "VoronoiCells",
     "alternating_share",
+    "angle_bands",
+    "band_of",
+    "bond_angles",
+    "bond_order",
+    "bond_order_w",
     "bonds",
     "classify",
     "compare",
     "coordination_sequences",
+    "debye",
     "default_rules",
     "defects",
+    "degree_bands",
+    "dihedral_angles",
+    "draws",
+    "faber_ziman_weights",
     "first_minimum",
     "former_sizes",
     "formers_of",
     "homopolar_rules",
+    "length_bands",
     "linked",
+    "motifs",
+    "pair_bands",
     "pair_distribution",
+    "pentagon_share",
     "q_n",
     "refine",
+    "ring_bands",
     "ring_shapes",
     "ring_statistics",
     "rings",
+    "scattering_factor",
     "size_histogram",
+    "solid_bonds",
+    "structure_factor",
     "surface_atoms",
     "trace",
+    "voronoi",
+    "warren_cowley",
 ]
 
 

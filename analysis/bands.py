@@ -97,7 +97,12 @@ def angle_bands(
 
 
 def degree_bands(
-    atoms: Atoms, network_of: Callable[[Atoms], Network], rng: np.random.Generator, *, most: int = 16, count: int = 16,
+    atoms: Atoms,
+    network_of: Callable[[Atoms], Network],
+    rng: np.random.Generator,
+    *,
+    most: int = 16,
+    count: int = 16,
     of: Mask = None,
 ) -> dict[str, Band]:
     """Bands of the number of atoms with 0, 1, … `most` bonds, per element; network_of gives the bonds of a drawn model.
@@ -175,8 +180,8 @@ def _keys(rings: RingList, size: int) -> list[list[int]]:
     """Rings of a size as lists of numbers, images told apart."""
     table = rings.tables[size]
     if size not in rings.shift_tables:
-        return table.tolist()  # type: ignore[no-any-return]
-    return np.concatenate([table, rings.shift_tables[size].reshape(len(table), -1)], axis=1).tolist()  # type: ignore[no-any-return]
+        return table.tolist()
+    return np.concatenate([table, rings.shift_tables[size].reshape(len(table), -1)], axis=1).tolist()
 
 
 def _vectors(network: Network, model: Atoms) -> Array:
@@ -269,5 +274,5 @@ def _by_kind(
 
         measured = np.bincount(label(atoms), minlength=n_bins)
         band = _unfolded(atoms, label, n_bins, rng, count, measured)
-        found[kind] = Binned((first + np.arange(n_bins + 1)) * width, band)
+        found[kind] = Binned((first + np.arange(n_bins + 1, dtype=np.float64)) * width, band)
     return found

@@ -23,7 +23,7 @@ Ints = NDArray[np.int64]
 MOST_NEIGHBOURS = 500
 """Pairs per atom on average above which a list of pairs is refused: no matter is that dense, and memory would run out."""
 MOST_IMAGES = 50_000_000
-_CHUNK = 20_000
+_CHUNK, _CHUNK_PAIRS = 20_000, 4_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,10 +136,9 @@ def images_within(positions_A: Array, reach_A: float, cell: Cell | None) -> tupl
             every.append((index[near], np.asarray(step) + np.zeros((near.sum(), 1), np.int64)))
     which: Ints = np.concatenate([one for one, _ in every])
     # Images are images of the atom moved into the box; the shift is told against where it stands.
-    step = np.concatenate([shift for _, shift in every])
-    shift = step - whole[which]
-    shift[:n] = -whole
-    return which, shift, positions_A[which] + shift @ cell.vectors_A
+    shift = np.concatenate([one for _, one in every])
+    moved = shift - whole[which]
+    return which, moved, positions_A[which] + moved @ cell.vectors_A
 
 
 def pairs_in_chunks(positions_A: Array, reach_A: float, cell: Cell | None = None) -> Iterator[Pairs]:
@@ -153,7 +152,7 @@ def pairs_in_chunks(positions_A: Array, reach_A: float, cell: Cell | None = None
     tree = cKDTree(at)
     # Room for rounding: distances are computed afresh, and whoever asks decides at the very limit.
     reach = reach_A * (1 + 1e-12) + 1e-12
-    size = min(_CHUNK, max(1, int(MOST_IMAGES / max(_crowd(tree, at[:n], reach), 1))))
+    size = min(_CHUNK, max(1, _CHUNK_PAIRS // max(_crowd(tree, at[:n], reach), 1)))
     for begin in range(0, n, size):
         some = cKDTree(at[begin : begin + size])
         near = some.sparse_distance_matrix(tree, reach, output_type="ndarray")

@@ -40,7 +40,7 @@ def draws(atoms: Atoms, count: int, rng: np.random.Generator) -> Iterator[Atoms]
 def uncertain(atoms: Atoms) -> bool:
     """Whether anything is known about the errors of the atoms."""
     doubted = atoms.species_probability < 1
-    return bool(np.isfinite(atoms.covariance_A2).all(axis=(1, 2)).any() or doubted.any())
+    return bool(np.any(np.isfinite(atoms.covariance_A2).all(axis=(1, 2))) or np.any(doubted))
 
 
 def band_of(
@@ -75,7 +75,7 @@ def _reflected(value: Array, drawn: Array) -> Band:
 
 def _roots(covariance: Array) -> Array:
     """Matrices L (n, 3, 3) with L Lᵀ the covariance; zero where it is not known."""
-    known = np.isfinite(covariance).all(axis=(1, 2))
+    known: NDArray[np.bool_] = np.isfinite(covariance).all(axis=(1, 2))
     values, vectors = np.linalg.eigh(np.where(known[:, None, None], covariance, 0.0))
     return vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
 

@@ -67,10 +67,12 @@ def _outer_corners(at: NDArray[np.float64], probe: float) -> NDArray[np.int64]:
 
 
 def _circumradius(corners: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Radius (m,) of the sphere through the four corners (m, 4, 3); infinite for flat ones."""
+    """Radius (m,) of the sphere through the four corners (m, 4, 3); of flat ones, as lattices have, half the longest edge."""
     edges = corners[:, 1:] - corners[:, :1]
     squares = (edges**2).sum(axis=2)
-    volume = np.linalg.det(edges)
+    volume = np.abs(np.linalg.det(edges))
     cross = np.cross(np.roll(edges, -1, axis=1), np.roll(edges, -2, axis=1))
     top = np.linalg.norm((squares[..., None] * cross).sum(axis=1), axis=1)
-    return np.divide(top, 2 * np.abs(volume), out=np.full(len(top), np.inf), where=np.abs(volume) > 1e-9)
+    pairs = corners[:, [0, 0, 0, 1, 1, 2]] - corners[:, [1, 2, 3, 2, 3, 3]]
+    longest = np.linalg.norm(pairs, axis=2).max(axis=1)
+    return np.divide(top, 2 * volume, out=longest / 2, where=volume > 1e-6 * longest**3)

@@ -339,6 +339,14 @@ class Structure(Section):
                 BondRule.parse(text)
         return bonds
 
+    @field_validator("coordination")
+    @classmethod
+    def _are_elements(cls, coordination: dict[str, int]) -> dict[str, int]:
+        for symbol in coordination:
+            if symbol not in SYMBOLS:
+                raise ValueError(f"{symbol!r} is not an element symbol")
+        return coordination
+
     @model_validator(mode="after")
     def _sizes_in_order(self) -> Structure:
         if self.min_size > self.max_size:

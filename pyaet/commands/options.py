@@ -33,7 +33,7 @@ def Out(default: str) -> Any:
     return typer.Option(default, "--out", help="Where to write.")
 
 
-def section(model: type[SomeSection], pairs: Sequence[str] | None, **given: Any) -> SomeSection:
+def section(model: type[SomeSection], pairs: Sequence[str] | None, /, **given: Any) -> SomeSection:
     """A section of the plan from options of the command line; options left out keep their default."""
     from pyaet.io.errors import InputError
     from pyaet.plan import validate_section
@@ -65,6 +65,15 @@ def target(path: str, source: str | Path | None = None) -> Path:
     if where.is_dir():
         raise InputError(f"--out {path}: is a folder; expected a file name")
     return where
+
+
+def refuse_picture(picture: Path | None) -> None:
+    """Raise InputError for a place where no PNG can be drawn."""
+    from pyaet.io.errors import InputError
+
+    if picture is not None and (picture.suffix.lower() != ".png" or not picture.parent.is_dir()):
+        what = "its folder does not exist" if picture.suffix.lower() == ".png" else f"it ends in {picture.suffix!r}"
+        raise InputError(f"--picture {picture}: {what}; expected the name of a .png in a folder that is there")
 
 
 def tell(value: dict[str, Any], as_json: bool) -> None:

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pyaet.commands.options import Device, DeviceName, Json, Out, Seed, Settings, context, section, target, tell
+from pyaet.commands.options import (
+    Device,
+    DeviceName,
+    Json,
+    Out,
+    Seed,
+    Settings,
+    context,
+    refuse_picture,
+    section,
+    target,
+    tell,
+)
 
 if TYPE_CHECKING:
     from pyaet.io.fourdstem import TiltFile
@@ -48,8 +60,7 @@ def ptycho(
 
     settings = section(Ptychography, setting, slices=slices, slice_A=slice_A, iterations=iterations)
     given = context(device, seed, threads)
-    if picture is not None:
-        _refuse_picture(picture)
+    refuse_picture(picture)
     tilts = list_tilts(tilt)
     if defocus_A is not None:
         tilts = [replace(one, defocus_A=defocus_A) for one in tilts]
@@ -57,15 +68,6 @@ def ptycho(
         _one_tilt(tilts[0], settings, given, target(out or "ptycho.h5", tilts[0].path), picture, json)
     else:
         _series(tilts, settings, given, Path(out or "ptychography"), picture, json)
-
-
-def _refuse_picture(picture: Path) -> None:
-    """Raise InputError for a place where no PNG can be drawn."""
-    from pyaet.io.errors import InputError
-
-    if picture.suffix.lower() != ".png" or not picture.parent.is_dir():
-        what = "its folder does not exist" if picture.suffix.lower() == ".png" else f"it ends in {picture.suffix!r}"
-        raise InputError(f"--picture {picture}: {what}; expected the name of a .png in a folder that is there")
 
 
 def _one_tilt(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -103,7 +103,7 @@ def _scattering(model: Described) -> Numbers:
 
     if "X" in model.atoms.symbols:
         return {}
-    kinds = ("xray", "neutron", "electron")
+    kinds: tuple[Literal["xray", "neutron", "electron"], ...] = ("xray", "neutron", "electron")
     atoms = model.atoms
     total = {
         kind: structure_factor(atoms.positions_A, atoms.symbols, SCATTERED_PER_A, weights=kind, cell=atoms.cell).total
@@ -145,7 +145,7 @@ def _defects(model: Described) -> Numbers:
         network, atoms, expected=model.settings.coordination, homopolar=near if len(near) else None, of=of
     )
     former = analysis.formers_of(network, atoms.symbols)
-    alloy = analysis.order.warren_cowley(network, atoms.symbols, of) if len(network) else {}
+    alloy = analysis.warren_cowley(network, atoms.symbols, of) if len(network) else {}
     return {
         "defects": {"expected": found.expected}
         | {name: getattr(found, name).tolist() for name in ("under", "over", "dangling", "homopolar")},
@@ -163,7 +163,10 @@ def _rings(model: Described) -> Numbers:
 
     def rings_of(drawn: Atoms) -> RingList:
         return analysis.rings(
-            _network(drawn, model.rules), definition=settings.definition, min_size=settings.min_size, max_size=settings.max_size
+            _network(drawn, model.rules),
+            definition=settings.definition,
+            min_size=settings.min_size,
+            max_size=settings.max_size,
         )
 
     told = analysis.ring_statistics(rings, len(model.atoms), model.counted)

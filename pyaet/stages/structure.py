@@ -119,7 +119,9 @@ def summary_of(found: Described, told: dict[str, Any]) -> dict[str, Any]:
         "rings": len(found.rings),
         "ring_sizes": sizes_of(found),
         "ring_sizes_95": {
-            size: f"{one['low']:.0f}-{one['high']:.0f}" for size, one in own.get("ring_sizes", {}).items() if "low" in one
+            size: f"{one['low']:.0f}-{one['high']:.0f}"
+            for size, one in own.get("ring_sizes", {}).items()
+            if "low" in one
         },
         "coordination": {element: one["mean"] for element, one in own.get("coordination", {}).items()},
         "surface_atoms": own["surface_atoms"],

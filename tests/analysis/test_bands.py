@@ -115,8 +115,8 @@ def test_bands_of_distances_bonds_and_rings_hold_the_truth(silica, sigma_A):
         naive = np.isclose(seen.counts[pair], known.counts[pair]) & (known.counts[pair] > 0)
         assert naive.mean() < 0.5  # the noise does move pairs
     lengths = np.linalg.norm(network_of(silica).vectors_A(silica.positions_A, silica.cell.vectors_A), axis=1)
-    for binned in length_bands(atoms, network_of(atoms), rng).values():
-        held.append(inside(np.histogram(lengths, binned.edges)[0], binned.counts))
+    (binned,) = length_bands(atoms, network_of(atoms), rng).values()
+    held.append(inside(np.histogram(lengths, binned.edges)[0], binned.counts))
     for element, band in degree_bands(atoms, network_of, rng).items():
         own = network_of(silica).degree[np.array(silica.symbols) == element]
         held.append(inside(np.bincount(own, minlength=17), band))

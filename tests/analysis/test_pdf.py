@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analysis import first_minimum, pair_distribution
+from analysis import Cell, first_minimum, pair_distribution
+from analysis.pdf import semi_axes
 
 
 def ball(rng: np.random.Generator, n: int, radius: float) -> np.ndarray:
@@ -48,3 +49,53 @@ def test_nothing_to_tell_by():
         pair_distribution([[0, 0, 0]] * 2, ["Si"] * 2)
     with pytest.raises(ValueError, match="bin_A"):
         pair_distribution([[0, 0, 0], [1, 0, 0]], ["Si"] * 2, bin_A=0)
+
+
+def silica(repeat: int):
+    from importlib.resources import as_file, files
+
+    from ase.io import read
+
+    with as_file(files("pyaet.simulate") / "silica_network.extxyz") as path:
+        return read(path) * repeat
+
+
+def test_a_ball_cut_out_has_the_g_of_the_bulk():
+    """Amorphous silica, a ball of 36 Å radius: every bin beyond the first peak within 2 % of the periodic box's."""
+    one, many = silica(1), silica(3)
+    bulk = pair_distribution(one.positions, one.get_chemical_symbols(), cell=Cell(one.cell.array), bin_A=0.2)
+    away = many.positions - many.cell.array.sum(axis=0) / 2
+    inside = np.linalg.norm(away, axis=1) < 36
+    ball = pair_distribution(away[inside], np.array(many.get_chemical_symbols())[inside], bin_A=0.2)
+    beyond = bulk.r_A > 2.2
+    np.testing.assert_allclose(ball.total[beyond] / bulk.total[beyond], 1, atol=0.02)
+
+
+def test_a_flat_ellipsoid_has_g_of_one(rng):
+    axes = np.array([24.0, 16.0, 8.0])
+    places = ball(rng, 4000, 1.0) * axes
+    found = pair_distribution(places, ["Si"] * 4000, r_max_A=20.0, bin_A=1.0)
+    np.testing.assert_allclose(found.total[2:], 1.0, atol=0.04)
+    np.testing.assert_allclose(semi_axes(places), axes, rtol=0.03)
+
+
+def test_a_periodic_box_against_freud_and_by_hand(rng):
+    freud = pytest.importorskip("freud")
+    cell = np.array([[12.0, 0, 0], [2.5, 11.0, 0], [1.0, -1.5, 10.0]])
+    places = rng.random((400, 3)) @ cell
+    found = pair_distribution(places, ["Si"] * 400, r_max_A=4.5, bin_A=0.05, cell=Cell(cell))
+    box = freud.box.Box.from_matrix(cell.T)
+    rdf = freud.density.RDF(bins=90, r_max=4.5, normalization_mode="exact")
+    rdf.compute((box, box.wrap(places)))
+    np.testing.assert_allclose(found.total, rdf.rdf, atol=1e-4 + 0.003 * rdf.rdf.max())
+
+
+def test_small_boxes_count_every_image():
+    """One atom in a cubic box: 6, 12 and 8 images at the known distances, each pair once."""
+    found = pair_distribution(
+        [[0.3, 0.1, 7.0], [1.325, 1.125, 8.025]], ["Si", "O"], cell=Cell(2.05 * np.eye(3)), r_max_A=3.6, bin_A=0.1
+    )
+    own = found.counts["Si", "Si"]
+    assert {int(k): int(own[k]) for k in np.flatnonzero(own)} == {20: 3, 28: 6, 35: 4}
+    across = found.counts["O", "Si"]
+    assert {int(k): int(across[k]) for k in np.flatnonzero(across)} == {17: 8, 33: 24}

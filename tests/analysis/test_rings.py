@@ -10,7 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis import BondRule, Network, alternating_share, bonds, rings, size_histogram
+from analysis import (
+    BondRule,
+    Cell,
+    Network,
+    alternating_share,
+    bonds,
+    former_sizes,
+    ring_shapes,
+    ring_statistics,
+    rings,
+    size_histogram,
+)
 
 DEFINITIONS = ["primitive", "king", "guttman", "mcb"]
 
@@ -266,3 +277,102 @@ def test_published_alternating_shares(published, name, headline):
     symbols = ["O" if code == codes.min() else "Si" for code in codes]
     share = alternating_share(rings(pairs, min_size=6, max_size=18), symbols)
     assert np.mean([share[size] for size in range(6, 19, 2)]) == pytest.approx(headline, abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "matched"), [("1p6e4_multislice_cov35pm_S1p0N1000", 1.0), ("1p6e3_multislice_cov35pm_S1p0N1000", 0.73)]
+)
+def test_unlike_bonds_recover_the_rings_of_the_published_truth(published, name, matched):
+    """Rings of 6-18 of the published model, its atoms matched to true ones of the right element within 0.5 Å."""
+    from scipy.spatial import cKDTree
+
+    file = published[name]
+    known, model = file["ref_pos_all"].T, file["atom_pos_all"].T
+    codes, true_codes = file["atoms_type_all"].ravel(), file["Ref_Type"].ravel()
+    symbols, true_symbols = (np.where(c == c.min(), "O", "Si") for c in (codes, true_codes))
+    distance, nearest = cKDTree(known).query(model)
+    fits = (distance < 0.5) & (true_symbols[nearest] == symbols)
+    truth = set(rings(bonds(known, true_symbols, [BondRule("Si", "O", 2.2)]), min_size=6, max_size=18))
+    found = rings(bonds(model, symbols, [BondRule("Si", "O", 2.2)]), min_size=6, max_size=18)
+    named = {canonical([int(nearest[a]) for a in ring]) for ring in found if fits[list(ring)].all()}
+    assert len(truth) == 4427
+    assert len(named & truth) >= matched * len(truth)
+
+
+def test_agreement_with_matscipy_on_random_networks():
+    """Twenty random periodic networks of 120 atoms; matscipy counts shortest-path rings up to max length − 1."""
+    pytest.importorskip("matscipy")
+    from ase import Atoms as AseAtoms
+    from matscipy.neighbours import neighbour_list
+    from matscipy.rings import ring_statistics
+
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        box = 9.0 + rng.random(3)
+        atoms = AseAtoms("C120", positions=rng.random((120, 3)) * box, cell=box, pbc=True)
+        reach = 1.75
+        assert len(neighbour_list("i", atoms, reach)) > 120
+        other = ring_statistics(atoms, reach, maxlength=13)
+        network = bonds(atoms.positions, ["C"] * 120, [BondRule("C", "C", reach)], Cell(atoms.cell.array))
+        assert rings(network, max_size=12).sizes == {n: int(c) for n, c in enumerate(other) if c and n <= 12}
+
+
+def test_a_network_goes_to_networkx_and_back(rng):
+    network = bonds(rng.random((40, 3)) * 5, ["C"] * 40, [BondRule("C", "C", 1.6)], Cell(np.eye(3) * 5))
+    graph = network.to_networkx()
+    again = Network.from_networkx(graph)
+    assert graph.number_of_edges() == len(network)
+    np.testing.assert_array_equal(again.pairs, network.pairs)
+    np.testing.assert_array_equal(again.shifts, network.shifts)
+    assert rings(graph) == rings(network)
+    with pytest.raises(ValueError, match="convert_node_labels_to_integers"):
+        rings(nx.Graph([("a", "b")]))
+
+
+def test_what_a_long_chain_holds_is_told_at_once():
+    """A million atoms in a line: no rings, whatever has to be stripped from both ends."""
+    n = 1_000_000
+    chain = Network(n, np.column_stack([np.arange(n - 1), np.arange(1, n)]))
+    for definition in DEFINITIONS:
+        assert len(rings(chain, definition=definition)) == 0
+
+
+def test_a_list_of_rings_is_a_sequence():
+    found = rings(nx.compose(nx.cycle_graph([0, 1, 2]), nx.cycle_graph([2, 3, 4, 5])))
+    assert list(found) == [(0, 1, 2), (2, 3, 4, 5)] == found[:]
+    assert (len(found), found[-1], found[0]) == (2, (2, 3, 4, 5), (0, 1, 2))
+    assert found.of_sizes(4, 9) == [(2, 3, 4, 5)]
+    with pytest.raises(IndexError, match="ring 2 of 2"):
+        found[2]
+
+
+def test_statistics_of_two_rings_that_share_an_atom():
+    """A triangle and a square at atom 2, and an atom apart."""
+    graph = nx.compose(nx.cycle_graph([0, 1, 2]), nx.cycle_graph([2, 3, 4, 5]))
+    graph.add_node(6)
+    told = ring_statistics(rings(graph), 7)
+    assert told.count == {3: 1, 4: 1}
+    assert told.r_n == pytest.approx({3: 1 / 7, 4: 1 / 7})
+    assert told.p_n == pytest.approx({3: 3 / 7, 4: 4 / 7})
+    assert told.p_min == pytest.approx({3: 1, 4: 3 / 4})
+    assert told.p_max == pytest.approx({3: 2 / 3, 4: 1})
+    only = ring_statistics(rings(graph), 7, of=np.arange(7) < 3)
+    assert only.p_n == pytest.approx({3: 1, 4: 1 / 3})
+    assert only.r_n == pytest.approx({3: 1 / 3, 4: 1 / 12})
+
+
+def test_shapes_of_a_flat_and_of_a_folded_ring():
+    angle = np.arange(6) * np.pi / 3
+    flat = np.column_stack([2 * np.cos(angle), 2 * np.sin(angle), 0 * angle])
+    folded = flat * [1, 0.5, 1] + np.array([0, 0, 0.3]) * np.array([1, -1, 1, -1, 1, -1])[:, None]
+    ring = rings(nx.cycle_graph(6))
+    one, other = ring_shapes(ring, flat), ring_shapes(ring, folded)
+    assert (one.out_of_plane_A[0], one.roundness[0], one.radius_A[0]) == pytest.approx((0, 1, 2))
+    assert other.out_of_plane_A[0] == pytest.approx(0.3)
+    assert other.roundness[0] == pytest.approx(0.5)
+
+
+def test_rings_by_network_formers():
+    graph = nx.cycle_graph(8)
+    assert former_sizes(rings(graph), ["Si", "O"] * 4, "Si") == {4: 1}
+    assert former_sizes(rings(nx.path_graph(3)), ["Si", "O", "Si"], "Si") == {}

@@ -44,12 +44,22 @@ def test_the_truth_is_counted_by_the_same_rules(tmp_path: Path) -> None:
     write_extxyz(tmp_path / "atoms.extxyz", polygon(8))
     write_extxyz(tmp_path / "truth.extxyz", polygon(4))
     settings, truth = Structure(preset="liao2026"), Truth(path=str(tmp_path / "truth.extxyz"))
-    told = find_structure(tmp_path / "atoms.extxyz", tmp_path / "rings.json", settings, truth, CONTEXT)
+    told = find_structure(
+        tmp_path / "atoms.extxyz", tmp_path / "rings.json", tmp_path / "structure.json", settings, truth, CONTEXT
+    )
     written = json.loads((tmp_path / "rings.json").read_text())
+    told_in_full = json.loads((tmp_path / "structure.json").read_text())
     assert told["ring_sizes"] == written["sizes"] == {"8": 1}
     assert told["truth_ring_sizes"] == written["truth_sizes"] == {}
     assert sorted(written["rings"][0]) == list(range(8))
-    assert written["bond_lengths_A"]["O-Si"] == pytest.approx([1.66] * 8, abs=1e-4)
+    lengths = told_in_full["found"]["bond_lengths_A"]["O-Si"]
+    assert sum(lengths["value"]) == 8
+    assert (
+        lengths["edges"][int(np.argmax(lengths["value"]))]
+        <= 1.66
+        <= lengths["edges"][int(np.argmax(lengths["value"])) + 1]
+    )
+    assert told_in_full["reference_name"] == "truth"
     assert told["coordination"] == {"O": 2.0, "Si": 2.0}
     assert written["made_by"] == "key"
 
