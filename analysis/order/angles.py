@@ -28,8 +28,8 @@ _CHUNK = 2_000_000
 class AngleList:
     """Pairs of bonds that share an atom, each once, sorted by that atom.
 
-    atoms: (m, 3), the shared atom in the middle. bonds: (m, 2) numbers of the two bonds in the network. signs: (m, 2), so
-    that signs[:, k] · network.vectors_A(...)[bonds[:, k]] leads from the middle atom to the end k.
+    atoms: (m, 3), the shared atom in the middle. bonds: (m, 2) numbers of the two bonds in the network. signs: (m, 2),
+    so that signs[:, k] · network.vectors_A(...)[bonds[:, k]] leads from the middle atom to the end k.
     """
 
     atoms: Ints
@@ -56,11 +56,11 @@ def bond_angles(
     cell: Cell | None = None,
     of: ArrayLike | None = None,
 ) -> dict[str, Array]:
-    """Angles between the bonds of each atom in degrees, each once, under names as "O-Si-O", the middle atom in the middle.
+    """Angles between the bonds of each atom in degrees, each once, under names as "O-Si-O", read through the atom.
 
-    The ends of a name are in alphabetical order. positions_A: (n, 3) in Å; symbols: n element symbols; cell: the box of a
-    periodic network; of: mask (n,) of the middle atoms that count, all if None. Only names that occur are there. ValueError
-    for inputs that do not fit the network.
+    The ends of a name are in alphabetical order. positions_A: (n, 3) in Å; symbols: n element symbols; cell: the box of
+    a periodic network; of: mask (n,) of the middle atoms that count, all if None. Only names that occur are there.
+    ValueError for inputs that do not fit the network.
     """
     vectors = bond_vectors(network, positions_A, cell)
     names, element = _elements(symbols, network.n_atoms)
@@ -83,10 +83,10 @@ def dihedral_angles(
 ) -> dict[str, Array]:
     """Signed dihedral angles in degrees, −180 < φ ≤ 180, of every chain of three bonds, each once, as "O-Si-O-Si".
 
-    A chain is read in the direction whose name comes first in the alphabet. Left out are chains that close (three-membered
-    rings), and those of which three atoms stand in a line. of: mask (n,) of the atoms that may be in the middle: both
-    must be in it. The other arguments are those of `bond_angles`. A network of twelve bonds per atom has 726 chains per
-    atom, 8 bytes each.
+    A chain is read in the direction whose name comes first in the alphabet. Left out are chains that close
+    (three-membered rings), and those of which three atoms stand in a line. of: mask (n,) of the atoms that may be in
+    the middle: both must be in it. The other arguments are those of `bond_angles`. A network of twelve bonds per atom
+    has 726 chains per atom, 8 bytes each.
     """
     vectors = bond_vectors(network, positions_A, cell)
     names, element = _elements(symbols, network.n_atoms)
@@ -107,7 +107,7 @@ def between_deg(a: Array, b: Array) -> Array:
 
 
 def dihedral_deg(first: Array, middle: Array, last: Array) -> Array:
-    """Dihedral angle (m,) in degrees of three successive bonds, each (m, 3), head to tail; nan where two are in line."""
+    """Dihedral angle (m,) in degrees of three successive bonds (m, 3), head to tail; nan where two are in line."""
     one, other = np.cross(first, middle), np.cross(middle, last)
     length = np.linalg.norm(middle, axis=1)
     angle = np.degrees(np.arctan2(length * _dot(first, other), _dot(one, other)))
@@ -166,7 +166,7 @@ def _chains(ends: Ends, mask: np.ndarray) -> Iterator[tuple[Ints, Ints, Ints]]:
 
 
 def _gather(found: dict[str, list[Array]], values: Array, elements: Ints, names: list[str]) -> None:
-    """Adds each value under the name of its row of elements (m, k), read from the end that comes first in the alphabet."""
+    """Adds each value under the name of its row of elements (m, k), read from the end first in the alphabet."""
     base = len(names)
     weight = base ** np.arange(elements.shape[1])[::-1]
     code = np.minimum(elements @ weight, elements @ weight[::-1])

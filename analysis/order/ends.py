@@ -20,9 +20,9 @@ Mask = NDArray[np.bool_]
 class Ends:
     """Both ends of all m bonds of a network, sorted by the atom they leave; 2m entries in every field but `start`.
 
-    start: (n + 1,), atom a has the ends start[a]:start[a + 1]. origin, to: the atom left and the atom reached, moved there
-    by `shift` (2m, 3). bond: the bond's number in the network. sign: 1 where that bond is told in this direction, −1
-    where it is told the other way. back: which end is the same bond seen from the other atom.
+    start: (n + 1,), atom a has the ends start[a]:start[a + 1]. origin, to: the atom left and the atom reached, moved
+    there by `shift` (2m, 3). bond: the bond's number in the network. sign: 1 where that bond is told in this direction,
+    −1 where it is told the other way. back: which end is the same bond seen from the other atom.
     """
 
     start: Ints
@@ -49,7 +49,7 @@ def ends_of(network: Network) -> Ends:
 
 
 def bond_vectors(network: Network, positions_A: ArrayLike, cell: Cell | None) -> Array:
-    """Vector (m, 3) in Å along every bond; ValueError where atoms are missing, or bonds leave a box that is not given."""
+    """Vector (m, 3) in Å along every bond; ValueError where atoms are missing, or the box that bonds leave."""
     at = positions(positions_A)
     if len(at) != network.n_atoms:
         raise ValueError(

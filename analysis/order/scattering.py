@@ -7,12 +7,12 @@ doi:10.1080/14786436508211931) and their sum:
     S(q) = Σ_ab w_ab(q) S_ab(q),   w_ab = c_a c_b f_a f_b / ⟨f⟩²,   counted for ab and for ba
 
 M lets g(r), known up to R only, end without ripples: E. Lorch, J. Phys. C 2, 229 (1969), doi:10.1088/0022-3719/2/2/305.
-It widens peaks to about 2π/R. f are the X-ray form factors of free atoms, the neutrons' bound coherent lengths (both from
-the package periodictable), or the electrons' form factors by Mott and Bethe's formula from those of X-rays.
+It widens peaks to about 2π/R. f are the X-ray form factors of free atoms, the neutrons' bound coherent lengths (both
+from the package periodictable), or the electrons' form factors by Mott and Bethe's formula from those of X-rays.
 
-Debye's sum (P. Debye, Ann. Phys. 351, 809 (1915), doi:10.1002/andp.19153510606) over all pairs of atoms of a free particle
-needs no g(r): S(q) − 1 = Σ_{i≠j} f_i f_j sin(qr_ij)/(qr_ij) / (N ⟨f⟩²). It holds the scattering of the particle's shape
-too, that of S from g(r) does not: compare them above q of a few 2π/R.
+Debye's sum (P. Debye, Ann. Phys. 351, 809 (1915), doi:10.1002/andp.19153510606) over all pairs of atoms of a free
+particle needs no g(r): S(q) − 1 = Σ_{i≠j} f_i f_j sin(qr_ij)/(qr_ij) / (N ⟨f⟩²). It holds the scattering of the
+particle's shape too, that of S from g(r) does not: compare them above q of a few 2π/R.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _CHUNK = 4_000_000
 
 @dataclass(frozen=True, eq=False)
 class StructureFactor:
-    """S(q): q_per_A (k,) in 1/Å, total (k,), and partial (k,) per pair of elements, lighter first; 1 for no order at all.
+    """S(q): q_per_A (k,) in 1/Å, total (k,), and partial (k,) per pair of elements, lighter first; 1 for no order.
 
     weight: (k,) share of each partial in the total, both orders of the pair together; they add up to 1.
     """
@@ -65,10 +65,10 @@ def structure_factor(
 ) -> StructureFactor:
     """Structure factor from g(r) of a particle or a periodic box, integrated exactly over its bins of 0.02 Å.
 
-    positions_A: (n, 3) in Å; symbols: n element symbols; q_per_A: (k,) ≥ 0, 2π over a length; weights: whose scattering;
-    cell: the box, where the model repeats along all edges. r_max_A: where g(r) ends; for None see LONGEST_A. window: Lorch's
-    M(r), or none. A particle's density is that of the ellipsoid of `pdf.semi_axes`. ValueError for fewer than two atoms,
-    elements without the factors asked for, and numbers out of range.
+    positions_A: (n, 3) in Å; symbols: n element symbols; q_per_A: (k,) ≥ 0, 2π over a length; weights: whose
+    scattering; cell: the box, where the model repeats along all edges. r_max_A: where g(r) ends; for None see
+    LONGEST_A. window: Lorch's M(r), or none. A particle's density is that of the ellipsoid of `pdf.semi_axes`.
+    ValueError for fewer than two atoms, elements without the factors asked for, and numbers out of range.
     """
     atoms, q = Atoms(np.asarray(positions_A), tuple(symbols)), _checked_q(q_per_A)
     weight = faber_ziman_weights(atoms.symbols, q, weights)
@@ -105,10 +105,10 @@ def debye(
 
 
 def faber_ziman_weights(symbols: Sequence[str], q_per_A: ArrayLike, weights: Weights = "xray") -> dict[Pair, Array]:
-    """Share (k,) of each pair of elements in the total structure factor at q (k,), lighter element first; their sum is 1.
+    """Share (k,) of each pair of elements in the total structure factor at q (k,), lighter first; their sum is 1.
 
-    symbols: one per atom; only their numbers matter. ValueError where elements lack the factors asked for, or their mean is
-    zero, so that nothing can be divided by it.
+    symbols: one per atom; only their numbers matter. ValueError where elements lack the factors asked for, or their
+    mean is zero, so that nothing can be divided by it.
     """
     q, symbols = _checked_q(q_per_A), tuple(symbols)
     if not symbols:
@@ -127,8 +127,9 @@ def faber_ziman_weights(symbols: Sequence[str], q_per_A: ArrayLike, weights: Wei
 def scattering_factor(symbol: str, q_per_A: ArrayLike, weights: Weights = "xray") -> Array:
     """How strongly an atom of the element scatters at q (k,): electrons (X-rays), fm (neutrons), Å (electrons), or 1.
 
-    Values are those of the package periodictable: D. Waasmaier and A. Kirfel's or Cromer and Mann's fits to q of some 75/Å,
-    and NIST's neutron lengths. ValueError for an element without them, another kind of weights, or q beyond the fits.
+    Values are those of the package periodictable: fits to q = 75/Å by D. Waasmaier & A. Kirfel,
+    doi:10.1107/S0108767394013292, and NIST's neutron lengths. ValueError for an element without them, another kind of
+    weights, or q beyond the fits.
     """
     q = _checked_q(q_per_A)
     kinds: dict[str, Callable[[str, Array], Array]] = {"xray": _xray, "neutron": _neutron, "electron": _electron}

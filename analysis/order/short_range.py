@@ -20,9 +20,9 @@ def warren_cowley(
 ) -> dict[tuple[str, str], float]:
     """α_ab = 1 − P(b | bonded to a) / c_b for every ordered pair of elements, lighter first.
 
-    0 for a random mixture, negative where a prefers b, 1 where they never meet. symbols: n element symbols. of: mask (n,) of
-    the atoms whose bonds count, and whose composition is c; their neighbours may be any atoms. Elements are those of the
-    atoms that count. nan where no atom of element a has a bond.
+    0 for a random mixture, negative where a prefers b, 1 where they never meet. symbols: n element symbols. of: mask
+    (n,) of the atoms whose bonds count, and whose composition is c; their neighbours may be any atoms. Elements are
+    those of the atoms that count. nan where no atom of element a has a bond.
     """
     kind = np.array(check_symbols(symbols, network.n_atoms), dtype=str)
     mask, ends = chosen(of, network.n_atoms), ends_of(network)

@@ -3,9 +3,9 @@
     q_lm(i) = mean over the bonds of i of Y_lm(direction),    q_l² = 4π/(2l+1) Σ_m |q_lm|²
     w_l = Σ_{m1+m2+m3=0} (l l l; m1 m2 m3) q_lm1 q_lm2 q_lm3 / (Σ_m |q_lm|²)^(3/2)
 
-P. J. Steinhardt, D. R. Nelson & M. Ronchetti, Phys. Rev. B 28, 784 (1983), doi:10.1103/PhysRevB.28.784. Averaged over an
-atom and its neighbours: W. Lechner & C. Dellago, J. Chem. Phys. 129, 114707 (2008), doi:10.1063/1.2977970. Neighbours are
-the bonds of the network, so the values depend on what was called a bond.
+P. J. Steinhardt, D. R. Nelson & M. Ronchetti, Phys. Rev. B 28, 784 (1983), doi:10.1103/PhysRevB.28.784. Averaged over
+an atom and its neighbours: W. Lechner & C. Dellago, J. Chem. Phys. 129, 114707 (2008), doi:10.1063/1.2977970.
+Neighbours are the bonds of the network, so the values depend on what was called a bond.
 
           q4      q6      w4      w6
     fcc   0.191   0.575  −0.159  −0.013
@@ -45,8 +45,8 @@ def bond_order(
 ) -> Array:
     """Steinhardt's q_l of every atom, (n,), in 0..1; nan for atoms without a bond and those outside `of`.
 
-    positions_A: (n, 3) in Å; cell: the box of a periodic network; l: 1 … 16; averaged: q_lm is the mean over an atom and its
-    neighbours; of: mask (n,), all if None. ValueError for inputs that do not fit the network, or another l.
+    positions_A: (n, 3) in Å; cell: the box of a periodic network; l: 1 … 16; averaged: q_lm is the mean over an atom
+    and its neighbours; of: mask (n,), all if None. ValueError for inputs that do not fit the network, or another l.
     """
     q = _moments(network, positions_A, cell, l, averaged)
     return np.where(chosen(of, network.n_atoms), np.sqrt(4 * np.pi / (2 * l + 1) * _power(q)), np.nan)
@@ -60,7 +60,7 @@ def bond_order_w(
     averaged: bool = False,
     of: ArrayLike | None = None,
 ) -> Array:
-    """The third-order invariant w_l of every atom, (n,), normalised; nan where q_l is nan or zero. It is zero for odd l.
+    """The third-order invariant w_l of every atom, (n,), normalised; nan where q_l is nan or zero. 0 for odd l.
 
     Arguments are those of `bond_order`.
     """
@@ -82,9 +82,9 @@ def solid_bonds(
 ) -> Array:
     """Number of bonds of every atom, (n,), to neighbours whose surroundings are turned alike; nan outside `of`.
 
-    A bond i-j counts where Re Σ_m q_lm(i) q_lm(j)* > threshold · |q_l(i)| |q_l(j)|. In a crystal nearly all bonds do, in a
-    liquid or glass few; seven of twelve make an atom crystalline. P. R. ten Wolde, M. J. Ruiz-Montero & D. Frenkel, Phys.
-    Rev. Lett. 75, 2714 (1995), doi:10.1103/PhysRevLett.75.2714. The neighbours need not be in `of`.
+    A bond i-j counts where Re Σ_m q_lm(i) q_lm(j)* > threshold · |q_l(i)| |q_l(j)|. In a crystal nearly all bonds do,
+    in a liquid or glass few; seven of twelve make an atom crystalline. P. R. ten Wolde, M. J. Ruiz-Montero & D.
+    Frenkel, Phys. Rev. Lett. 75, 2714 (1995), doi:10.1103/PhysRevLett.75.2714. The neighbours need not be in `of`.
     """
     q = _moments(network, positions_A, cell, l, False)
     one, other = network.pairs.T

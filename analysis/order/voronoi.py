@@ -1,21 +1,22 @@
 """Voronoi cells: the part of space nearer to an atom than to any other, its volume, and the kind of polyhedron it is.
 
-A polyhedron is told by the numbers ⟨n3, n4, n5, n6⟩ of its faces with three, four, five, six edges: J. L. Finney, Proc. R.
-Soc. A 319, 479 (1970), doi:10.1098/rspa.1970.0189. Which of them make up metallic glasses: H. W. Sheng et al., Nature 439,
-419 (2006), doi:10.1038/nature04421.
+A polyhedron is told by the numbers ⟨n3, n4, n5, n6⟩ of its faces with three, four, five, six edges: J. L. Finney, Proc.
+R. Soc. A 319, 479 (1970), doi:10.1098/rspa.1970.0189. Which of them make up metallic glasses: H. W. Sheng et al.,
+Nature 439, 419 (2006), doi:10.1038/nature04421.
 
-Small faces. Where more than four cells meet in a point, as in fcc, the least shift of an atom opens a small face or a short
-edge there, and the polyhedron would have another name. So a face between two atoms counts only where its area is at least
-`least_area` of the surface of their cells (the mean of both: a face counts for both atoms or for neither). A face that
-does not count shrinks to a point, and its short edges vanish from all faces they belong to: the two faces beside an edge
-are each seen without it, also where the face that is gone lies between two other atoms. An edge of it is short if the
-square of its length is below 4 · least_area of the surface, so that the long sides of a sliver stay where they are. With
-the default fcc keeps its ⟨0,12,0,0⟩, and bcc its ⟨0,6,0,8⟩, while atoms are off by up to 4 % of the distance of neighbours.
-A simple cubic lattice, four cells of which meet along every edge, keeps its name only while it is exact.
+Small faces. Where more than four cells meet in a point, as in fcc, the least shift of an atom opens a small face or a
+short edge there, and the polyhedron would have another name. So a face between two atoms counts only where its area is
+at least `least_area` of the surface of their cells (the mean of both: a face counts for both atoms or for neither). A
+face that does not count shrinks to a point, and its short edges vanish from all faces they belong to: the two faces
+beside an edge are each seen without it, also where the face that is gone lies between two other atoms. An edge of it is
+short if the square of its length is below 4 · least_area of the surface, so that the long sides of a sliver stay where
+they are. With the default fcc keeps its ⟨0,12,0,0⟩, and bcc its ⟨0,6,0,8⟩, while atoms are off by up to 4 % of the
+distance of neighbours. A simple cubic lattice, four cells of which meet along every edge, keeps its name only while it
+is exact.
 
-Closed cells. In a box periodic along all edges every cell is closed. In a particle a cell is closed where it is bounded,
-all its vertices lie within the convex hull of the atoms, and none farther from the atom than `reach_A`. Cells of atoms at
-the surface end in the open, far outside: they are not closed, and nothing is told of them.
+Closed cells. In a box periodic along all edges every cell is closed. In a particle a cell is closed where it is
+bounded, all its vertices lie within the convex hull of the atoms, and none farther from the atom than `reach_A`. Cells
+of atoms at the surface end in the open, far outside: they are not closed, and nothing is told of them.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ MOTIFS: dict[tuple[int, int, int, int], str] = {
     (0, 0, 12, 3): "Kasper Z15 <0,0,12,3>",
     (0, 0, 12, 4): "Kasper Z16 <0,0,12,4>",
 }
-"""Names of polyhedra by ⟨n3, n4, n5, n6⟩; Kasper's are those of F. C. Frank & J. S. Kasper, doi:10.1107/S0365110X58000487."""
+"""Names of polyhedra by ⟨n3, n4, n5, n6⟩. Kasper: F. C. Frank & J. S. Kasper, doi:10.1107/S0365110X58000487."""
 
 _LARGEST = 12
 _CHUNK = 5_000_000
@@ -58,9 +59,9 @@ _CHUNK = 5_000_000
 class VoronoiCells:
     """The Voronoi cell of every atom.
 
-    faces: integers (n, 10), number of faces with 3, 4, … 12 edges; the last column holds those with more too. volume_A3:
-    (n,), all small faces included. coordination: (n,) number of faces that count. closed: (n,); where False, volume is
-    nan and the counts are 0.
+    faces: integers (n, 10), number of faces with 3, 4, … 12 edges; the last column holds those with more too.
+    volume_A3: (n,), all small faces included. coordination: (n,) number of faces that count. closed: (n,); where False,
+    volume is nan and the counts are 0.
     """
 
     faces: Ints
@@ -106,10 +107,10 @@ def voronoi(
 ) -> VoronoiCells:
     """Voronoi cells of atoms; the head of this module says which faces count and which cells are closed.
 
-    positions_A: (n, 3) in Å; cell: the box of a periodic model. least_area: share of a cell's surface below which a face does
-    not count, 0 ≤ … < 0.2; 0 counts all. reach_A: the farthest vertex of a closed cell in a particle; None = 1.5 times the
-    median of the bounded cells' within the hull. Atoms that span no volume have open cells only. ValueError for other shares,
-    and for a periodic box with two atoms in the same place.
+    positions_A: (n, 3) in Å; cell: the box of a periodic model. least_area: share of a cell's surface below which a
+    face does not count, 0 ≤ … < 0.2; 0 counts all. reach_A: the farthest vertex of a closed cell in a particle; None =
+    1.5 times the median of the bounded cells' within the hull. Atoms that span no volume have open cells only.
+    ValueError for other shares, and for a periodic box with two atoms in the same place.
     """
     at = positions(positions_A)
     if not 0 <= least_area < 0.2:

@@ -55,19 +55,19 @@ def test_weights_add_up_to_one_everywhere(kind):
 @pytest.mark.parametrize("window", [True, False])
 def test_a_random_box_has_s_of_one(rng, window):
     at = rng.random((2000, 3)) * 24
-    q = np.linspace(1.5, 20, 100)
+    q = np.linspace(2.5, 20, 100)
     found = structure_factor(at, ["Si", "O"] * 1000, q, cell=Cell(np.eye(3) * 24), window=window)
     np.testing.assert_allclose(found.total, 1, atol=0.12)
     np.testing.assert_allclose(sum(found.weight[pair] * found.partial[pair] for pair in found.weight), found.total)
 
 
 def test_a_crystal_has_its_bragg_peaks(rng):
-    at = cubes(10, 3.0)
+    at = cubes(8, 3.0)
     at = at + rng.normal(size=at.shape) * 0.1
-    q = np.arange(1.5, 4.5, 0.01)
-    s = structure_factor(at, ["Po"] * len(at), q, cell=Cell(np.eye(3) * 30), r_max_A=30.0).total
+    q = np.arange(1.5, 4.0, 0.01)
+    s = structure_factor(at, ["Po"] * len(at), q, cell=Cell(np.eye(3) * 24), r_max_A=24.0).total
     peaks = 1 + np.flatnonzero((s[1:-1] > s[:-2]) & (s[1:-1] > s[2:]) & (s[1:-1] > 1.3))
-    np.testing.assert_allclose(q[peaks], 2 * np.pi / 3 * np.sqrt([1, 2, 3, 4]), atol=0.03)
+    np.testing.assert_allclose(q[peaks], 2 * np.pi / 3 * np.sqrt([1, 2, 3]), atol=0.03)
 
 
 def test_the_transform_of_a_single_shell_is_that_of_the_formula():
