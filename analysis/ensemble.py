@@ -75,7 +75,7 @@ def _reflected(value: Array, drawn: Array) -> Band:
 
 def _roots(covariance: Array) -> Array:
     """Matrices L (n, 3, 3) with L Lᵀ the covariance; zero where it is not known."""
-    known: NDArray[np.bool_] = np.isfinite(covariance).all(axis=(1, 2))
+    known = np.asarray(np.isfinite(covariance).all(axis=(1, 2)))
     values, vectors = np.linalg.eigh(np.where(known[:, None, None], covariance, 0.0))
     return vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
 
