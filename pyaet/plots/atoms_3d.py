@@ -1,23 +1,25 @@
-"""The particle in 3D, to be turned in a browser: flat markers for atoms, lines for bonds.
+"""The particle in 3D, to be turned in a browser: flat markers for atoms, lines for bonds, translucent fans for rings.
 
-Positions are (x, y, z) in Å; bonds are pairs of 0-based indices.
+Positions are (x, y, z) in Å; bonds are pairs of 0-based indices, rings lists of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.colors import to_rgb
 
 from pyaet.plots.atoms import RADII_A, RADIUS_A, radii_of
+from pyaet.plots.rings import nearest_rings, ring_colours, ring_fans, ring_tables
 from pyaet.plots.style import element_colours, hex_of
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 MAX_BONDS_3D = 25_000
+MAX_RINGS_3D = 400  # of each size
 VIEW_PX = 430  # height of the particle, times the diameter of 2 Å, when the page opens
 ZOOM_3D = 1.42
 
@@ -82,6 +84,28 @@ def _element_trace(
     )  # fmt: skip
 
 
+def _smallest_type(values: np.ndarray) -> np.ndarray:
+    """Return indices in the smallest unsigned integers that hold them: they are written out byte by byte."""
+    return values.astype(np.min_scalar_type(int(values.max(initial=0))))
+
+
+def _ring_traces(positions_A: np.ndarray, rings: Iterable[Sequence[int]]) -> list[Any]:
+    """Return one trace per ring size, hidden until its name in the legend is clicked; of many rings those in the middle."""
+    import plotly.graph_objects as go
+
+    tables, traces = ring_tables(rings), []
+    for size, colour in ring_colours(tables).items():
+        table = nearest_rings(positions_A, tables[size], MAX_RINGS_3D)
+        points, triangles = ring_fans(positions_A, table)
+        x, y, z = points.astype(np.float32).T
+        i, j, k = _smallest_type(triangles).T
+        count = f"{len(table)} of {len(tables[size])}" if len(table) < len(tables[size]) else f"{len(table)}"
+        traces.append(go.Mesh3d(x=x, y=y, z=z, i=i, j=j, k=k, color=colour, opacity=0.45, flatshading=True, hoverinfo="skip",
+                                name=f"rings of {size} ({count})", showlegend=True, visible="legendonly",
+                                lighting={"ambient": 0.75, "diffuse": 0.35, "specular": 0.05}))  # fmt: skip
+    return traces
+
+
 def atoms_in_3d(
     positions_A: np.ndarray,
     symbols: Sequence[str],
@@ -90,10 +114,11 @@ def atoms_in_3d(
     sigma_A: np.ndarray | None = None,
     species_probability: np.ndarray | None = None,
     truth: tuple[np.ndarray, Sequence[str]] | None = None,
+    rings: Iterable[Sequence[int]] = (),
 ) -> go.Figure:
     """Return a plotly figure of the particle that can be turned, hover naming species, index, error bar and probability.
 
-    The truth (positions, symbols), moved to the same centre, is a trace that the legend switches on.
+    The truth (positions, symbols), moved to the same centre, and the rings of each size are traces that the legend switches on.
     """
     import plotly.graph_objects as go
 
@@ -112,6 +137,7 @@ def atoms_in_3d(
         figure.add_trace(go.Scatter3d(x=x, y=y, z=z, mode="markers", name="truth", visible="legendonly", text=list(truth[1]),
                                       hovertemplate="truth: %{text}<extra></extra>",
                                       marker={"size": size * 0.4, "color": "#000000", "symbol": "cross"}))  # fmt: skip
+    figure.add_traces(_ring_traces(positions_A, rings))
     figure.update_layout(
         template="none", paper_bgcolor="rgba(0,0,0,0)", margin={"l": 0, "r": 0, "t": 0, "b": 0},
         modebar={"bgcolor": "rgba(0,0,0,0)", "color": "#8b97a2", "activecolor": "#0b6fa8"},

@@ -357,3 +357,10 @@ def bonds_of(rings: dict[str, Any], n_atoms: int) -> np.ndarray:
     bonds: Sequence[Sequence[int]] = rings.get("bonds", [])
     pairs = np.asarray(bonds, dtype=int).reshape(-1, 2)
     return pairs[np.all((pairs >= 0) & (pairs < n_atoms), axis=1)]
+
+
+def rings_of(record: dict[str, Any], n_atoms: int) -> list[list[int]]:
+    """Return the rings of `rings.json` that name atoms the model has; none where rings cross the faces of a periodic box."""
+    if np.any([np.any(shift) for shift in record.get("ring_shifts", [])]):
+        return []
+    return [ring for ring in record.get("rings", []) if min(ring) >= 0 and max(ring) < n_atoms]

@@ -33,6 +33,7 @@ TRUTH = "#7d8b98"
 INTENSITY_MAP = "magma"
 PHASE_MAP = "twilight"
 TILT_MAP = "viridis"
+RING_MAP = "viridis"
 
 FULL_WIDTH_IN = 9.4
 
@@ -151,6 +152,7 @@ def add_colour_bar(axes: Axes, mappable: ScalarMappable, label: str, **options: 
     bar = figure.colorbar(mappable, ax=axes, **settings)
     bar.set_label(label, color=INK)
     bar.outline.set_visible(False)
+    bar.minorticks_off()
     if bar.solids is not None:  # 256 vector quadrilaterals otherwise
         bar.solids.set_rasterized(True)
 
