@@ -11,7 +11,9 @@ import numpy as np
 from pyaet.plots import atoms as plots
 from pyaet.plots import fit, structure
 from pyaet.plots.atoms_3d import atoms_in_3d
-from pyaet.plots.results import bonds_of, read_candidates, read_fit, read_json, read_model
+from pyaet.plots.results import bonds_of, read_candidates, read_fit, read_json, read_model, rings_of
+from pyaet.plots.rings import SMALLEST_RING, draw_rings
+from pyaet.report import structure_tables
 from pyaet.report.html import Section, numbers_table, table
 from pyaet.report.sections import shown, stage_numbers
 
@@ -48,9 +50,10 @@ def atoms_section(directory: Path) -> Section | None:
         return None
     known = read_model(directory / "truth.extxyz")
     truth = (known.positions_A, known.symbols) if known is not None and len(known.symbols) >= MIN_DRAWN else None
-    bonds = bonds_of(read_json(directory / "rings.json"), len(model.symbols))
+    network = read_json(directory / "rings.json")
+    bonds, rings = bonds_of(network, len(model.symbols)), rings_of(network, len(model.symbols))
     turning = atoms_in_3d(model.positions_A, model.symbols, bonds, sigma_A=model.sigma_A,
-                                species_probability=model.species_probability, truth=truth)  # fmt: skip
+                                species_probability=model.species_probability, truth=truth, rings=rings)  # fmt: skip
     still = plots.draw_atoms(model.positions_A, model.symbols, bonds, truth)
     size = np.ptp(model.positions_A, axis=0) / 10
     numbers: dict[str, Any] = {f"{symbol} atoms": n for symbol, n in model.counts().items()}
@@ -61,6 +64,8 @@ def atoms_section(directory: Path) -> Section | None:
     )
     if truth is not None:
         sentence += " A click on “truth” in the legend lays the known atoms over the found ones."
+    if rings:
+        sentence += " The rings of each size are hidden until their name in the legend is clicked."
     holder = (
         '<figure class="turning"><div id="atoms-3d" role="img" aria-label="Atoms in 3D, can be turned"></div></figure>'
     )
@@ -115,66 +120,107 @@ def fit_section(directory: Path) -> Section | None:
     return Section("fit", "Fit of the counts", sentence, pieces)
 
 
-def _curves(record: Mapping[str, Any] | None) -> tuple[np.ndarray, dict[str, np.ndarray]] | None:
-    if not record or not record.get("g"):
-        return None
-    return np.asarray(record["r_A"]), {pair: np.asarray(g) for pair, g in record["g"].items()}
-
-
 def _sizes(record: Mapping[str, int] | None) -> dict[int, int]:
     return {int(size): int(count) for size, count in (record or {}).items()}
 
 
-def _bond_table(lengths_A: Mapping[str, Any]) -> str:
-    rows = [
-        (pair, f"{len(values)}", f"{np.median(values):.3f}", f"{100 * np.std(values):.1f}")
-        for pair, values in lengths_A.items()
-        if len(values)
-    ]
-    return table(("bond", "count", "median (Å)", "spread (pm)"), rows, "Bonds") if rows else ""
-
-
-def _ring_table(sizes: Mapping[int, int], truth: Mapping[int, int]) -> str:
-    every = sorted({*sizes, *truth})
-    rows = [("found", *(str(sizes.get(n, 0)) for n in every))]
-    rows += [("truth", *(str(truth.get(n, 0)) for n in every))] if truth else []
-    return table(("ring size", *(str(n) for n in every)), rows, "Rings")
-
-
-def structure_section(directory: Path, summary: Mapping[str, Any]) -> Section | None:
-    found = read_json(directory / "rings.json")
-    if not found:
-        return None
-    pieces = []
-    curves, sizes, true_sizes = (
-        _curves(found.get("pair_distribution")),
-        _sizes(found.get("sizes")),
-        _sizes(found.get("truth_sizes")),
-    )
-    lengths = found.get("bond_lengths_A", {})
-    if curves is not None:
-        figure = structure.draw_pair_distribution(*curves, _curves(found.get("truth_pair_distribution")))
+def _distributions(found: Mapping[str, Any], reference: Mapping[str, Any] | None, name: str) -> list[str]:
+    """Return the pictures of distances, lengths, angles, scattering and numbers of bonds, of those that are known."""
+    known, pieces = reference or {}, []
+    if (found.get("pair_distribution") or {}).get("g"):
+        figure = structure.draw_pair_distribution(found["pair_distribution"], known.get("pair_distribution"), name)
         pieces.append(
             shown(figure, "gofr", "Pair distribution functions", "Pair distribution g(r); 1 is a random filling.")
         )
-    if any(len(values) for values in lengths.values()):
-        figure = structure.draw_bond_lengths(lengths, found.get("truth_bond_lengths_A"))
-        pieces.append(shown(figure, "bondlengths", "Histogram of bond lengths", "Bond lengths."))
-    if sizes or true_sizes:
-        figure = structure.draw_ring_sizes(sizes, true_sizes)
+    for key, anchor, title, label in _HISTOGRAMS:
+        if structure.most_frequent(found.get(key) or {}):
+            figure = structure.draw_histograms(found[key], known.get(key), label, name)
+            pieces.append(
+                shown(figure, anchor, f"Histograms of {title}", f"{title.capitalize()}, with how many there are.")
+            )
+    if (found.get("structure_factor") or {}).get("S"):
+        figure = structure.draw_structure_factor(found["structure_factor"], known.get("structure_factor"), name)
         pieces.append(
             shown(
-                figure, "ringsizes", "Histogram of ring sizes", f"Rings, definition “{found.get('definition', '?')}”."
+                figure, "sofq", "Structure factors", "Structure factor S(q), what scattering would show of these atoms."
             )
         )
-        pieces.append(_ring_table(sizes, true_sizes))
-    pieces += [_bond_table(lengths), stage_numbers(summary, "rings")]
+    if found.get("coordination"):
+        figure = structure.draw_coordination(found["coordination"], known.get("coordination"), name)
+        pieces.append(shown(figure, "coordination", "Numbers of bonds per element", "How many bonds the atoms have."))
+    return pieces
+
+
+_HISTOGRAMS = (
+    ("bond_lengths_A", "bondlengths", "bond lengths", "bond length (Å)"),
+    ("bond_angles_deg", "bondangles", "bond angles", "bond angle (°)"),
+    ("dihedral_angles_deg", "dihedrals", "dihedral angles", "dihedral angle (°)"),
+)
+
+
+def _ring_pictures(
+    directory: Path,
+    network: Mapping[str, Any],
+    found: Mapping[str, Any],
+    reference: Mapping[str, Any] | None,
+    name: str,
+) -> list[str]:
+    """Return the histogram of ring sizes and the still view of rings in space."""
+    pieces = []
+    sizes: Mapping[int, Any] = structure.ring_sizes(found) or _sizes(network.get("sizes"))
+    known, told = structure.reference_sizes(found, reference, name)
+    others: Mapping[int, Any] = known or _sizes(network.get("truth_sizes"))
+    if sizes or others:
+        figure = structure.draw_ring_sizes(sizes, others, told)
+        caption = f"Rings, definition “{network.get('definition', '?')}”."
+        pieces.append(shown(figure, "ringsizes", "Histogram of ring sizes", caption))
+    model = read_model(directory / "atoms.extxyz")
+    drawn = rings_of(dict(network), len(model.symbols)) if model is not None else []
+    if model is not None and any(len(ring) >= SMALLEST_RING for ring in drawn):
+        figure = draw_rings(model.positions_A, bonds_of(dict(network), len(model.symbols)), drawn)
+        caption = "Rings nearest the centre of the particle, each spanned from its own centre; farther ones are paler."
+        pieces.append(shown(figure, "ringviews", "Still views of rings in the network", caption))
+    return pieces
+
+
+def _sides(directory: Path, network: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None, str]:
+    """Return what structure.json tells of the atoms found and of the reference, and the reference's name.
+
+    Where it tells no ring sizes, those of the network stand in.
+    """
+    record = read_json(directory / "structure.json")
+    found, reference = dict(record.get("found") or {}), record.get("reference")
+    if not found.get("ring_sizes"):
+        found["ring_sizes"] = dict(network.get("sizes") or {})
+        if network.get("truth_sizes"):
+            reference = dict(reference or {}) | {"ring_sizes": dict(network["truth_sizes"])}
+    return found, reference, str(record.get("reference_name") or "truth")
+
+
+def structure_section(directory: Path, summary: Mapping[str, Any]) -> Section | None:
+    network = read_json(directory / "rings.json")
+    found, reference, name = _sides(directory, network)
+    if not network and not any(found.values()):
+        return None
+    pieces = _distributions(found, reference, name)
+    pieces += _ring_pictures(directory, network, found, reference, name)
+    pieces += [*structure_tables.tables(found, reference, name), stage_numbers(summary, "rings")]
+    return Section("structure", "Structure", _structure_sentence(found, reference, name), tuple(p for p in pieces if p))
+
+
+def _structure_sentence(found: Mapping[str, Any], reference: Mapping[str, Any] | None, name: str) -> str:
+    agree = f" that agree with those of “{name}”" if reference else ""
     sentence = (
-        "The network the atoms form. Good: sharp first peaks and an empty gap below them, bond lengths in one narrow hump at the "
-        "known length, ring sizes that agree with the truth where there is one; bad: pairs closer than any bond, many open or "
-        "overlong bonds, which break rings and shift their sizes."
+        "The network the atoms form. Good: sharp first peaks and an empty gap below them, bond lengths and angles in narrow humps at "
+        f"the known places, numbers of bonds and ring sizes{agree or ' that the elements allow'}; bad: pairs closer than any bond, many "
+        "atoms with too few or too many bonds, which break rings and shift their sizes."
     )
-    return Section("structure", "Structure", sentence, tuple(piece for piece in pieces if piece))
+    if structure.tells_limits(found):
+        sentence += (
+            " Lines and bars are what was found, errors of the atoms included, which broaden every peak; shaded bands, error bars and "
+            "numbers in parentheses are the limits in which, in 95 of 100 cases, lies what was there before those errors."
+        )
+    return sentence
 
 
 def has_turning_view(sections: list[Section]) -> bool:

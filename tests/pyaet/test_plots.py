@@ -12,9 +12,9 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pyaet.plots import atoms, images, ptychography, quality, structure, style, tomography
-from pyaet.plots.atoms_3d import MAX_BONDS_3D, atoms_in_3d
-from pyaet.plots.results import VolumeQuality
+from pyaet.plots import atoms, images, ptychography, quality, rings, structure, style, tomography
+from pyaet.plots.atoms_3d import MAX_BONDS_3D, MAX_RINGS_3D, atoms_in_3d
+from pyaet.plots.results import VolumeQuality, rings_of
 from pyaet.plots.road import draw_road
 
 
@@ -245,25 +245,134 @@ def test_turning_view_of_many_atoms_thins_the_bonds() -> None:
     assert len(figure.data[1].x) == n
 
 
-def test_pair_distribution_and_its_truth() -> None:
-    r, g = np.linspace(0, 5, 11), {"O-O": np.arange(11.0), "O-Si": np.ones(11)}
-    figure = structure.draw_pair_distribution(r, g, (r, {"O-Si": np.ones(11)}))
-    np.testing.assert_array_equal(figure.axes[0].lines[0].get_ydata(), g["O-O"])
-    assert len(figure.axes[0].collections) == 0 and len(figure.axes[1].collections) == 1
+def test_pair_distribution_its_band_and_its_truth() -> None:
+    r, flat = np.linspace(0, 5, 11), {"value": np.ones(11), "low": np.zeros(11), "high": np.full(11, 2.0)}
+    found = {"r_A": r, "g": {"O-O": {"value": np.arange(11.0)}, "O-Si": flat}}
+    figure = structure.draw_pair_distribution(found, {"r_A": r, "g": {"O-Si": {"value": np.ones(11)}}}, "glass")
+    np.testing.assert_array_equal(figure.axes[0].lines[0].get_ydata(), np.arange(11.0))
+    assert [len(axes.collections) for axes in figure.axes] == [0, 2]
+    assert {text.get_text() for text in figure.axes[1].get_legend().get_texts()} == {"glass", "95 % band", "O-Si"}
     assert "distance r (Å)" in labels(figure)
 
 
-def test_bond_lengths_lose_no_bond_within_the_range() -> None:
-    lengths = np.linspace(1.5, 1.7, 40)
-    axes = structure.draw_bond_lengths({"O-Si": lengths, "Si-Si": []}, {"O-Si": lengths}).axes[0]
-    assert bars(axes, "O-Si, median 1.60 Å").sum() == 40
-    assert "bond length (Å)" in axes.get_xlabel()
+def steps(axes: Axes, label: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return values and edges of the step line that carries the label."""
+    data = next(patch for patch in axes.patches if patch.get_label() == label).get_data()
+    return data.values, data.edges
+
+
+def test_histograms_are_densities_of_their_own_numbers_of_members() -> None:
+    found = {
+        "O-Si": {"edges": [1.5, 1.6, 1.7], "value": [30, 10], "low": [20, 5], "high": [40, 20]},
+        "Si-Si": {"edges": [1, 2], "value": [0]},
+    }
+    finer = {"O-Si": {"edges": np.linspace(1.45, 1.75, 7), "value": [1, 1, 1, 3, 1, 1]}}
+    figure = structure.draw_histograms(found, finer, "bond length (Å)")
+    (axes,) = figure.axes
+    np.testing.assert_allclose(steps(axes, "found")[0], [7.5, 2.5])
+    values, edges = steps(axes, "truth")  # on the bins of what was found, carried on
+    np.testing.assert_allclose(edges, [1.4, 1.5, 1.6, 1.7, 1.8])
+    np.testing.assert_allclose(values, np.array([1, 2, 4, 1]) / 8 / 0.1)
+    np.testing.assert_allclose(steps(axes, "95 % band")[0], [10, 5])
+    assert axes.get_title(loc="left") == "O-Si (40)" and "share per Å" in labels(figure)
+
+
+def test_wider_bins_of_the_reference_are_kept() -> None:
+    found, wide = {"a": {"edges": [0, 1, 2], "value": [1, 1]}}, {"a": {"edges": [0, 4], "value": [8]}}
+    values, edges = steps(structure.draw_histograms(found, wide, "angle (°)").axes[0], "truth")
+    np.testing.assert_allclose(values, [0.25])
+    np.testing.assert_allclose(edges, [0, 4])
+
+
+def test_only_the_most_frequent_kinds_get_a_panel() -> None:
+    kinds = {f"kind {k}": {"edges": [0, 1], "value": [k]} for k in range(9)}
+    titles = [axes.get_title(loc="left") for axes in structure.draw_histograms(kinds, None, "angle (°)").axes]
+    assert titles == [f"kind {k} ({k})" for k in range(3, 9)]
 
 
 def test_ring_sizes_stand_beside_the_truth() -> None:
-    axes = structure.draw_ring_sizes({6: 181, 8: 3}, {6: 190, 5: 1}).axes[0]
+    axes = structure.draw_ring_sizes({6: 181, 8: {"value": 3, "low": 1, "high": 7}}, {6: 190, 5: 1}).axes[0]
     assert bars(axes, "found").tolist() == [0, 181, 0, 3]
     assert bars(axes, "truth").tolist() == [1, 190, 0, 0]
+    (limits,) = axes.collections
+    np.testing.assert_allclose(limits.get_segments(), [[[7.8, 1], [7.8, 7]]])
+
+
+def test_reference_of_other_size_is_counted_for_as_many_atoms() -> None:
+    found, large = {"atoms": {"Si": 10}}, {"atoms": {"Si": 40}, "ring_sizes": {"6": {"value": 8}}}
+    assert structure.reference_sizes(found, large, "glass") == ({6: {"value": 2.0}}, "glass, for as many atoms")
+    assert structure.reference_sizes({"atoms": {"Si": 39}}, large, "glass") == ({6: {"value": 8}}, "glass")
+    assert structure.reference_sizes(found, None, "truth") == ({}, "truth")
+
+
+def test_coordination_is_a_share_of_the_element() -> None:
+    counts = {"value": [0, 0, 1, 9], "low": [0, 0, 0, 8], "high": [0, 1, 2, 10]}
+    figure = structure.draw_coordination(
+        {"Si": {"mean": 2.9, "counts": counts}}, {"Si": {"mean": 3, "counts": {"value": [0, 0, 0, 5]}}}
+    )
+    (axes,) = figure.axes
+    assert bars(axes, "found").tolist() == [0, 10, 90, 0] and bars(axes, "truth").tolist() == [0, 0, 100, 0]
+    assert axes.get_title(loc="left") == "Si, mean 2.90, truth 3.00"
+
+
+def test_structure_factor_has_a_panel_for_each_radiation() -> None:
+    q = np.linspace(0.5, 20, 5)
+    known = {"q_per_A": q, "S": {"xray": np.ones(5)}}
+    figure = structure.draw_structure_factor({"q_per_A": q, "S": {"electron": 2 * q, "xray": q}}, known)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["X-rays", "electrons"]
+    np.testing.assert_array_equal(figure.axes[0].lines[1].get_ydata(), q)
+    np.testing.assert_array_equal(figure.axes[1].lines[0].get_ydata(), 2 * q)
+
+
+def test_one_picture_of_the_structure_draws_what_there_is() -> None:
+    part = {"bond_angles_deg": {"a": {"edges": [0, 1, 2], "value": [1, 1]}}, "ring_sizes": {"6": {"value": 2}}}
+    figure = structure.draw_structure(part)
+    assert [axes.get_xlabel() for axes in figure.axes] == ["bond angle (°)", "atoms in the ring"]
+    figure.savefig(io.BytesIO(), format="png", dpi=30)
+    with pytest.raises(ValueError, match="nothing to draw"):
+        structure.draw_structure({"pair_distribution": None})
+
+
+HEXAGON = np.array([[np.cos(a), np.sin(a), 0.0] for a in np.radians(np.arange(0, 360, 60))])
+
+
+def test_fans_span_a_ring_from_its_centre() -> None:
+    points, triangles = rings.ring_fans(HEXAGON + 5, np.array([[0, 1, 2, 3, 4, 5]]))
+    corners = points[triangles]
+    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1).sum() / 2
+    assert area == pytest.approx(1.5 * 3**0.5)
+    np.testing.assert_allclose(points[0], [5, 5, 5])
+
+
+def test_ring_views_draw_the_rings_nearest_the_centre() -> None:
+    positions = np.concatenate([HEXAGON + np.array([0, 0, z]) for z in (0, 9, -9)])
+    around = [tuple(range(6)), tuple(range(6, 12)), (12, 13, 14, 15)]
+    bonds = np.array([[k, k + 1] for k in range(5)])
+    figure = rings.draw_rings(positions, bonds, around, most=1)
+    for axes in figure.axes[:2]:
+        fans = [c for c in axes.collections if type(c).__name__ == "PolyCollection"]
+        assert sum(len(c.get_paths()) for c in fans) == 6
+    assert figure.axes[0].get_title(loc="left") == "1 ring, obliquely"
+    assert [text.get_text() for text in figure.axes[2].get_yticklabels()] == ["4", "6"]
+    with pytest.raises(ValueError, match="no rings"):
+        rings.draw_rings(positions, bonds, [])
+
+
+def test_turning_view_hides_rings_in_the_legend_and_thins_many() -> None:
+    around = [tuple(range(6))] * (MAX_RINGS_3D + 5) + [(0, 1, 2, 3)]
+    figure = atoms_in_3d(HEXAGON, ["Si"] * 6, rings=around)
+    four, six = figure.data[-2:]
+    assert (four.name, six.name) == ("rings of 4 (1)", f"rings of 6 ({MAX_RINGS_3D} of {MAX_RINGS_3D + 5})")
+    assert four.visible == six.visible == "legendonly"
+    assert len(six.x) == 7 * MAX_RINGS_3D and len(six.i) == 6 * MAX_RINGS_3D and max(six.k) < len(six.x)
+    assert four.color != six.color
+
+
+def test_rings_across_the_faces_of_a_box_are_not_drawn() -> None:
+    record = {"rings": [[0, 1, 2], [3, 4, 99]]}
+    assert rings_of(record, 10) == [[0, 1, 2]]
+    assert rings_of(record | {"ring_shifts": [[[0, 0, 0]] * 3] * 2}, 10) == [[0, 1, 2]]
+    assert rings_of(record | {"ring_shifts": [[[0, 0, 0], [0, 1, 0], [0, 0, 0]]]}, 10) == []
 
 
 def test_road_names_its_stations_in_order() -> None:

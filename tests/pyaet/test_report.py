@@ -22,6 +22,11 @@ from pyaet.plots.results import missing_stages, read_projections, read_ptychogra
 from pyaet.report import write_report
 from pyaet.report.html import duration, number, quantity
 
+PARTS = (
+    "atoms", "surface_atoms", "counted", "pair_distribution", "structure_factor", "bond_lengths_A", "bond_angles_deg",
+    "dihedral_angles_deg", "coordination", "ring_sizes", "ring_statistics", "alternating_share", "former", "former_sizes", "ring_shape",
+    "q_n", "defects", "short_range_order", "bond_order", "voronoi",
+)  # fmt: skip
 VOID = {"meta", "link", "br", "hr", "img", "input", "col", "source"}
 
 
@@ -50,6 +55,12 @@ def render(
     y, x = ((np.arange(n) - n // 2) * pixel_A for n in shape)
     rows = np.exp(-((y[:, None] - points[:, 0]) ** 2) / (2 * width_A**2)) * weights
     return (rows @ np.exp(-((x[:, None] - points[:, 1]) ** 2) / (2 * width_A**2)).T).astype(np.float32)
+
+
+def banded(values: Any) -> dict[str, list[float]]:
+    """A statistic with limits of a tenth around it."""
+    value = np.asarray(values, dtype=float)
+    return {"value": value.tolist(), "low": (0.9 * value).tolist(), "high": (1.1 * value).tolist()}
 
 
 class Run:
@@ -168,19 +179,43 @@ class Run:
         )
 
     def rings(self) -> None:
+        ring = self.bonds[:8].ravel().tolist()[:12]
+        record = {"definition": "primitive", "bonds": self.bonds.tolist(), "sizes": {"10": 12, "12": 181, "14": 7},
+                  "rings": [ring], "truth_sizes": {"12": 190}}  # fmt: skip
+        (self.directory / "rings.json").write_text(json.dumps(record))
+
+    def structure(self, reference: bool = True) -> None:
+        lengths = np.linalg.norm(np.diff(self.positions[self.bonds], axis=1)[:, 0], axis=1)
+        record = {"found": self._statistics(lengths, 1.0), "reference_name": "truth",
+                  "reference": self._statistics(lengths + 0.02, 0.9) if reference else None}  # fmt: skip
+        (self.directory / "structure.json").write_text(json.dumps(record))
+
+    def _statistics(self, lengths: np.ndarray, factor: float) -> dict[str, Any]:
         r = np.arange(0.05, 8, 0.05)
         g = {
-            pair: (1 + 6 * np.exp(-((r - d) ** 2) / 0.02)) * (r > d - 0.3)
+            pair: factor * (1 + 6 * np.exp(-((r - d) ** 2) / 0.02)) * (r > d - 0.3)
             for pair, d in [("O-O", 2.6), ("O-Si", 1.6), ("Si-Si", 3.1)]
         }
-        lengths = np.linalg.norm(np.diff(self.positions[self.bonds], axis=1)[:, 0], axis=1)
-        record: dict[str, Any] = {
-            "definition": "primitive", "bonds": self.bonds.tolist(), "sizes": {"10": 12, "12": 181, "14": 7}, "rings": [],
-            "truth_sizes": {"12": 190}, "pair_distribution": {"r_A": r.tolist(), "g": {k: v.tolist() for k, v in g.items()}},
-            "truth_pair_distribution": {"r_A": r.tolist(), "g": {k: (0.9 * v).tolist() for k, v in g.items()}},
-            "bond_lengths_A": {"O-Si": lengths.tolist()}, "truth_bond_lengths_A": {"O-Si": (lengths + 0.02).tolist()},
+        counts, edges = np.histogram(lengths, bins=20)
+        degrees = np.linspace(60, 180, 41)
+        angles = np.exp(-((degrees[1:] - 110) ** 2) / 200) * 90
+        return {
+            "atoms": {symbol: self.symbols.count(symbol) for symbol in ("O", "Si")},
+            "surface_atoms": 120, "counted": "atoms below the surface",
+            "pair_distribution": {"r_A": r.tolist(), "g": {pair: banded(values) for pair, values in g.items()}},
+            "structure_factor": {"q_per_A": r.tolist(), "S": {w: g["O-O"].tolist() for w in ("xray", "neutron", "electron")}},
+            "bond_lengths_A": {"O-Si": banded(counts) | {"edges": edges.tolist()}},
+            "bond_angles_deg": {"O-Si-O": banded(angles) | {"edges": degrees.tolist()}},
+            "dihedral_angles_deg": {"O-Si-O-Si": banded(angles) | {"edges": degrees.tolist()}},
+            "coordination": {"O": {"mean": 1.9, "counts": banded([0, 12, 160])}, "Si": {"mean": 3.9, "counts": banded([0, 0, 1, 9, 77])}},
+            "ring_sizes": {"10": {"value": 12, "low": 11, "high": 15}, "12": {"value": 181, "low": 178, "high": 183}},
+            "ring_statistics": {"r_n": {"12": 0.654}, "p_n": {"12": 0.9}, "p_min": {}, "p_max": {}},
+            "alternating_share": {"10": 1.0, "12": 0.995}, "former": "Si", "former_sizes": {"5": 12, "6": 181},
+            "ring_shape": {"12": {"roundness": 0.81, "out_of_plane_A": 0.34, "radius_A": 2.56}}, "q_n": {"3": 10, "4": 78},
+            "defects": {"under": [4, 17], "over": [], "dangling": list(range(20)), "homopolar": [[3, 9]]},
+            "short_range_order": {"Si-O": -0.321}, "voronoi": {"icosahedron <0,0,12,0>": 3},
+            "bond_order": {"q4": {"Si": 0.234}, "q6": {"Si": 0.345}, "solid_like_share": 0.0},
         }  # fmt: skip
-        (self.directory / "rings.json").write_text(json.dumps(record))
 
     def summary(self) -> None:
         names = (
@@ -216,6 +251,7 @@ class Run:
             self.atoms,
             self.truth,
             self.rings,
+            self.structure,
             self.summary,
         ):
             write()
@@ -336,6 +372,55 @@ def test_a_volume_of_which_nothing_is_told_is_still_shown(tmp_path: Path) -> Non
     assert "Fourier shell correlation" not in page.text
 
 
+def test_the_structure_is_told_with_limits_and_beside_the_truth(full: Page) -> None:
+    expected = (
+        "95 of 100 cases",
+        "181 (178–183)",
+        "0.654",
+        "99.5 %",
+        "Qⁿ",
+        "0, 1, 2, 3, 4, 5, 6, 7 …",
+        "3–9",
+        "−0.321",
+        "icosahedron <0,0,12,0>",
+        "0.234",
+        "truth: median (Å)",
+        "atoms below the surface",
+        "Si, mean 3.90, truth 3.90",
+        "hidden until their name in the legend is clicked",
+    )
+    for text in expected:
+        assert text in full.text, text
+
+
+def test_structure_without_a_reference_or_without_its_file(tmp_path: Path) -> None:
+    run = Run(tmp_path / "alone", kind="adf", side=48)
+    run.atoms()
+    run.rings()
+    without = Page(write_report(run.directory))
+    run.structure(reference=False)
+    alone = Page(write_report(run.directory))
+    for page in (without, alone):
+        assert "could not be drawn" not in page.text and 'id="structure"' in page.source
+    assert "95 of 100 cases" in alone.text and "truth:" not in alone.text
+    assert "95 of 100 cases" not in without.text and "181" in without.text
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_any_part_of_the_structure_may_be_missing(tmp_path: Path, part: str) -> None:
+    run = Run(tmp_path / "part", kind="adf", radius_A=6.0, side=32)
+    run.structure()
+    path = run.directory / "structure.json"
+    record = json.loads(path.read_text())
+    del record["found"][part]
+    path.write_text(json.dumps(record))
+    assert "could not be drawn" not in Page(write_report(run.directory)).text
+    path.write_text(
+        json.dumps({"found": {part: record["reference"][part]}, "reference": {}, "reference_name": "glass"})
+    )
+    assert "could not be drawn" not in Page(write_report(run.directory)).text
+
+
 def test_text_of_the_run_is_escaped(full: Page) -> None:
     assert "tilt 7 is <darker> than its neighbours" in full.text
     assert "told above" not in full.text
@@ -348,7 +433,14 @@ def test_turning_view_holds_every_atom_and_bond(full: Page) -> None:
     traces = json.loads(data.group(1))["data"]
     names = [trace["name"] for trace in traces]
     _, symbols, bonds = silica_sphere(9.0, np.random.default_rng(3))
-    assert names == [f"bonds ({len(bonds)})", f"O ({symbols.count('O')})", f"Si ({symbols.count('Si')})", "truth"]
+    assert names == [
+        f"bonds ({len(bonds)})",
+        f"O ({symbols.count('O')})",
+        f"Si ({symbols.count('Si')})",
+        "truth",
+        "rings of 12 (1)",
+    ]
+    assert [trace.get("visible", True) for trace in traces] == [True, True, True, "legendonly", "legendonly"]
     library = re.findall(r'id="plotly-gzip">(.*?)</script>', full.source, re.DOTALL)
     assert len(library) == 1
     assert gzip.decompress(base64.b64decode(library[0])).decode() == get_plotlyjs()
@@ -358,7 +450,7 @@ def test_turning_view_holds_every_atom_and_bond(full: Page) -> None:
 def test_pictures_follow_light_and_dark(full: Page) -> None:
     pictures = re.findall(r"<svg.*?</svg>", full.source, re.DOTALL)
     drawn = [picture for picture in pictures if "aria-label" in picture]
-    assert len(drawn) == 14
+    assert len(drawn) == 19
     assert all("var(--ink)" in picture and "#22303c" not in picture for picture in drawn)
     assert "prefers-color-scheme: dark" in full.source
 
