@@ -90,7 +90,7 @@ def _smallest_type(values: np.ndarray) -> np.ndarray:
 
 
 def _ring_traces(positions_A: np.ndarray, rings: Iterable[Sequence[int]]) -> list[Any]:
-    """Return one trace per ring size, hidden until its name in the legend is clicked; of many rings those in the middle."""
+    """Return one trace per ring size, hidden until the legend is clicked; of many rings those in the middle."""
     import plotly.graph_objects as go
 
     tables, traces = ring_tables(rings), []
@@ -100,8 +100,8 @@ def _ring_traces(positions_A: np.ndarray, rings: Iterable[Sequence[int]]) -> lis
         x, y, z = points.astype(np.float32).T
         i, j, k = _smallest_type(triangles).T
         count = f"{len(table)} of {len(tables[size])}" if len(table) < len(tables[size]) else f"{len(table)}"
-        traces.append(go.Mesh3d(x=x, y=y, z=z, i=i, j=j, k=k, color=colour, opacity=0.45, flatshading=True, hoverinfo="skip",
-                                name=f"rings of {size} ({count})", showlegend=True, visible="legendonly",
+        traces.append(go.Mesh3d(x=x, y=y, z=z, i=i, j=j, k=k, color=colour, opacity=0.45, flatshading=True,
+                                hoverinfo="skip", name=f"rings of {size} ({count})", showlegend=True, visible="legendonly",
                                 lighting={"ambient": 0.75, "diffuse": 0.35, "specular": 0.05}))  # fmt: skip
     return traces
 

@@ -360,7 +360,7 @@ def bonds_of(rings: dict[str, Any], n_atoms: int) -> np.ndarray:
 
 
 def rings_of(record: dict[str, Any], n_atoms: int) -> list[list[int]]:
-    """Return the rings of `rings.json` that name atoms the model has; none where rings cross the faces of a periodic box."""
+    """Return the rings of `rings.json` that name atoms of the model; none where rings cross the faces of a box."""
     if np.any([np.any(shift) for shift in record.get("ring_shifts", [])]):
         return []
     return [ring for ring in record.get("rings", []) if min(ring) >= 0 and max(ring) < n_atoms]

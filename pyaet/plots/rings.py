@@ -34,13 +34,13 @@ def ring_tables(rings: Iterable[Sequence[int]]) -> dict[int, np.ndarray]:
 
 
 def nearest_rings(positions_A: np.ndarray, table: np.ndarray, most: int) -> np.ndarray:
-    """Return the rings of a table (m, size), at most so many: those whose centres are nearest to that of the particle."""
+    """Return the rings of a table (m, size), at most so many: those nearest to the centre of the particle."""
     away = np.linalg.norm(positions_A[table].mean(axis=1) - positions_A.mean(axis=0), axis=1)
     return table[np.argsort(away, kind="stable")[:most]]
 
 
 def ring_fans(positions_A: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return points (p, 3) in Å and triangles (t, 3) of indices into them: a fan from each ring's centre to its edges."""
+    """Return points (p, 3) in Å and triangles (t, 3), indices into them: a fan from each ring's centre to its edges."""
     m, size = table.shape
     around = positions_A[table]
     points = np.concatenate([around.mean(axis=1, keepdims=True), around], axis=1)
@@ -60,7 +60,7 @@ def ring_colours(sizes: Iterable[int]) -> dict[int, str]:
 
 
 def _shaded(corners: np.ndarray, rgb: np.ndarray, near: np.ndarray) -> np.ndarray:
-    """Return colours (t, 3) of triangles (t, 3, 3): paler the more they are seen from the side, and the farther away."""
+    """Return colours (t, 3) of triangles (t, 3, 3): darker when seen from the side, paler when farther away."""
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     facing = np.abs(normal[:, 2]) / np.maximum(np.linalg.norm(normal, axis=1), 1e-9)
     lit = rgb * (0.62 + 0.38 * facing[:, None])
@@ -90,8 +90,8 @@ def _coloured_rings(axes: Axes, corners: np.ndarray, rgb: np.ndarray, low: float
     for k in np.unique(layer):
         own = np.flatnonzero(layer == k)
         own = own[np.argsort(depth[own])]
-        axes.add_collection(PolyCollection(list(corners[own][..., :2]), facecolors=colours[own], edgecolors="none", alpha=0.75,
-                                           rasterized=True, zorder=k + 0.3))  # fmt: skip
+        axes.add_collection(PolyCollection(list(corners[own][..., :2]), facecolors=colours[own], edgecolors="none",
+                                           alpha=0.75, rasterized=True, zorder=k + 0.3))  # fmt: skip
         axes.add_collection(LineCollection(list(corners[own][:, 1:, :2]), colors=0.55 * colours[own], linewidths=1.0,
                                            rasterized=True, zorder=k + 0.6))  # fmt: skip
 
@@ -109,15 +109,15 @@ def _size_bar(axes: Axes, colours: Mapping[int, str]) -> None:
     """Draw a bar of the colours of ring sizes, a field for each size."""
     sizes = list(colours)
     norm = BoundaryNorm(np.arange(len(sizes) + 1) - 0.5, len(sizes))
-    add_colour_bar(axes, ScalarMappable(norm, ListedColormap(list(colours.values()))), "atoms in the ring", ticks=range(len(sizes)),
-                   format=lambda k, _: str(sizes[round(k)]))  # fmt: skip
+    mappable = ScalarMappable(norm, ListedColormap(list(colours.values())))
+    add_colour_bar(axes, mappable, "atoms in the ring", ticks=range(len(sizes)), format=lambda k, _: str(sizes[round(k)]))  # fmt: skip
 
 
 @styled
 def draw_rings(
     positions_A: np.ndarray, bonds: np.ndarray, rings: Iterable[Sequence[int]], *, most: int = DRAWN_RINGS
 ) -> Figure:
-    """Return two still views, obliquely and along the beam, of the bonds in grey and the rings nearest the centre in colour.
+    """Return still views, obliquely and along the beam, of the bonds in grey and the rings nearest the centre in colour.
 
     positions_A: (n, 3). bonds: (m, 2). most: rings drawn. Raises `ValueError` when there is no ring.
     """
@@ -139,9 +139,10 @@ def draw_rings(
 
 
 def _show_rings(
-    axes: Axes, seen: np.ndarray, bonds: np.ndarray, tables: Mapping[int, np.ndarray], colours: Mapping[int, str], half: float
+    axes: Axes, seen: np.ndarray, bonds: np.ndarray, tables: Mapping[int, np.ndarray], colours: Mapping[int, str],
+    half: float,
 ) -> None:  # fmt: skip
-    """Draw bonds and rings of positions (n, 3) as seen: right, up, towards the viewer; half: half the picture's width in Å."""
+    """Draw bonds and rings of positions (n, 3) as seen (right, up, towards the viewer) within ± half Å."""
     low, high = float(seen[:, 2].min()), float(seen[:, 2].max())
     pairs = np.asarray(bonds, dtype=int).reshape(-1, 2)
     if len(pairs):

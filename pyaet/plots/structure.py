@@ -1,8 +1,8 @@
-"""Pictures of the atomic structure: distances, angles, numbers of bonds, ring sizes, scattering; each with its 95 % band.
+"""Pictures of the atomic structure: distances, angles, numbers of bonds, ring sizes, scattering, with 95 % bands.
 
-What is drawn comes from `structure.json`. A statistic is a mapping with "value" and, where atoms have error bars, "low" and
-"high": the limits of what was there before errors moved the atoms. A histogram has "edges" besides. The same statistic of a
-reference, where one is known, lies beneath or beside it in grey.
+What is drawn comes from `structure.json`. A statistic is a mapping with "value" and, where atoms have error bars, "low"
+and "high": the limits of what was there before errors moved the atoms. A histogram has "edges" besides. The same
+statistic of a reference, where one is known, lies beneath or beside it.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def _show_pair_distribution(figure: FigureBase, found: Record, reference: Record
     panels = figure.subplots(len(g), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (pair, colour) in zip(panels, pair_colours(list(g)).items(), strict=True):
         if reference and pair in known:
-            axes.fill_between(_array(reference, "r_A"), _array(known[pair], "value"), color=TRUTH, alpha=0.35, linewidth=0,
-                              label=name)  # fmt: skip
+            axes.fill_between(_array(reference, "r_A"), _array(known[pair], "value"), color=TRUTH, alpha=0.35,
+                              linewidth=0, label=name)  # fmt: skip
         _show_curve(axes, r_A, g[pair], colour, pair)
         axes.axhline(1, color=MUTED, linewidth=0.7, linestyle=(0, (2, 3)), zorder=0)
         axes.set_ylim(bottom=0)
@@ -82,7 +82,7 @@ def _show_pair_distribution(figure: FigureBase, found: Record, reference: Record
 
 @styled
 def draw_pair_distribution(found: Record, reference: Record | None = None, name: str = "truth") -> Figure:
-    """Return g(r) of every pair of elements in panels above each other, r in Å, with band; the reference beneath in grey.
+    """Return g(r) of every pair of elements in panels above each other, r in Å, with band; the reference in grey.
 
     found, reference: {"r_A": (n,), "g": {pair: statistic of n values}}.
     """
@@ -96,7 +96,7 @@ def _density(record: Record, name: str, members: float) -> np.ndarray:
 
 
 def _on_bins_of(record: Record, found: Record) -> Record:
-    """Return a histogram on the bins of another, carried on beyond its ends; as it is where its own bins are the wider ones.
+    """Return a histogram on the bins of another, carried on beyond its ends; unchanged where its own bins are wider.
 
     A band tells the limits of what lies in its bins, so only the same bins show whether the reference keeps to it.
     """
@@ -180,10 +180,10 @@ def _show_histograms(
 def draw_histograms(
     found: Mapping[str, Record], reference: Mapping[str, Record] | None, label: str, name: str = "truth"
 ) -> Figure:
-    """Return a panel per kind of bond or angle, the six most frequent: density of what was found, its band, the reference.
+    """Return a panel per kind of bond or angle, the six most frequent: density found, its band, the reference.
 
-    found, reference: histograms by kind; each is a density of its own number of members. label: of the axis, its unit in
-    parentheses at the end.
+    found, reference: histograms by kind; each is a density of its own number of members. label: of the axis, its unit
+    in parentheses at the end.
     """
     rows = -(-len(most_frequent(found)) // COLUMNS)
     figure = new_figure(0.55 + 1.75 * max(rows, 1))
@@ -233,7 +233,7 @@ def show_ring_sizes(axes: Axes, sizes: Sizes, truth: Sizes | None = None, name: 
 
 @styled
 def draw_ring_sizes(sizes: Sizes, truth: Sizes | None = None, name: str = "truth") -> Figure:
-    """Return the histogram of ring sizes {atoms: rings}, with error bars where told, the truth's beside it when given."""
+    """Return the histogram of ring sizes {atoms: rings}, with error bars where told, the truth's beside it."""
     figure = new_figure(2.6)
     show_ring_sizes(figure.subplots(), sizes, truth, name)
     return figure
@@ -315,7 +315,7 @@ def ring_sizes(structure: Record) -> dict[int, Record]:
 
 
 def reference_sizes(found: Record, reference: Record | None, name: str) -> tuple[dict[int, Record], str]:
-    """Return the rings of the reference and how they are called: for as many atoms as found if it has other numbers of them."""
+    """Return the rings of the reference and what it is called; for as many atoms as found if it has far more or fewer."""
     sizes = ring_sizes(reference or {})
     here, there = atoms_counted(found), atoms_counted(reference or {})
     if not (here and there) or abs(here / there - 1) < 0.2:
@@ -347,9 +347,9 @@ def _structure_panels(found: Record, reference: Record | None, name: str) -> lis
 
 @styled
 def draw_structure(found: Record, reference: Record | None = None, name: str = "truth") -> Figure:
-    """Return g(r), bond lengths, bond angles and ring sizes of a structure on one figure on white, with the reference's.
+    """Return g(r), bond lengths, bond angles and ring sizes of a structure on one white figure, with the reference's.
 
-    found, reference: as in `structure.json`; parts that are missing are left out. Raises `ValueError` when none is there.
+    found, reference: as in `structure.json`; missing parts are left out. Raises `ValueError` when none is there.
     """
     panels = _structure_panels(found, reference, name)
     if not panels:

@@ -211,14 +211,14 @@ def structure_section(directory: Path, summary: Mapping[str, Any]) -> Section | 
 def _structure_sentence(found: Mapping[str, Any], reference: Mapping[str, Any] | None, name: str) -> str:
     agree = f" that agree with those of “{name}”" if reference else ""
     sentence = (
-        "The network the atoms form. Good: sharp first peaks and an empty gap below them, bond lengths and angles in narrow humps at "
-        f"the known places, numbers of bonds and ring sizes{agree or ' that the elements allow'}; bad: pairs closer than any bond, many "
-        "atoms with too few or too many bonds, which break rings and shift their sizes."
+        "The network the atoms form. Good: sharp first peaks and an empty gap below them, bond lengths and angles in "
+        f"narrow humps at the known places, numbers of bonds and ring sizes{agree or ' that the elements allow'}; "
+        "bad: pairs closer than any bond, many atoms with too few or too many bonds, which break rings and shift their sizes."
     )
     if structure.tells_limits(found):
         sentence += (
-            " Lines and bars are what was found, errors of the atoms included, which broaden every peak; shaded bands, error bars and "
-            "numbers in parentheses are the limits in which, in 95 of 100 cases, lies what was there before those errors."
+            " Lines and bars are what was found, errors of the atoms included, which broaden every peak; shaded bands, "
+            "error bars and numbers in parentheses are the limits in which, in 95 of 100 cases, lies what was there before those errors."
         )
     return sentence
 

@@ -1,7 +1,7 @@
-"""Tables of the structure section: bonds, angles, rings, numbers of bonds, defects, order; each empty text where nothing is known.
+"""Tables of the structure section: bonds, angles, rings, numbers of bonds, defects, order; empty text for the unknown.
 
-`found` and `reference` are the two sides of `structure.json`, of which any part may be missing; `name` is what the reference
-is called.
+`found` and `reference` are the two sides of `structure.json`, of which any part may be missing; `name` is what the
+reference is called.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def _part(structure: Record | None, key: str) -> Mapping[str, Any]:
 
 
 def _plain(value: float) -> str:
-    return f"{value:.0f}" if abs(value - round(value)) < 1e-6 else f"{value:.1f}"
+    """Return a number of members, to a tenth where it is no whole one; never −0."""
+    return f"{round(value)}" if abs(value - round(value)) < 1e-6 else f"{value:.1f}"
 
 
 def with_limits(record: Record | None) -> str:
