@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 DRAWN_RINGS = 60
 SMALLEST_RING = 3
+SURROUNDINGS_A = 4.0  # of the rings drawn, whose bonds are shown
 
 
 def ring_tables(rings: Iterable[Sequence[int]]) -> dict[int, np.ndarray]:
@@ -77,7 +78,7 @@ def _grey_bonds(axes: Axes, ends: np.ndarray, low: float, high: float) -> None:
     layer = _layers(ends[..., 2].mean(axis=1), low, high)
     for k in range(DEPTH_LAYERS):
         grey = 0.86 - 0.28 * k / DEPTH_LAYERS
-        axes.add_collection(LineCollection(list(ends[layer == k][..., :2]), colors=[(grey,) * 3], linewidths=0.8,
+        axes.add_collection(LineCollection(list(ends[layer == k][..., :2]), colors=[(grey,) * 3], linewidths=0.8, alpha=0.7,
                                            rasterized=True, zorder=k))  # fmt: skip
 
 
@@ -110,14 +111,16 @@ def _size_bar(axes: Axes, colours: Mapping[int, str]) -> None:
     sizes = list(colours)
     norm = BoundaryNorm(np.arange(len(sizes) + 1) - 0.5, len(sizes))
     mappable = ScalarMappable(norm, ListedColormap(list(colours.values())))
-    add_colour_bar(axes, mappable, "atoms in the ring", ticks=range(len(sizes)), format=lambda k, _: str(sizes[round(k)]))  # fmt: skip
+    add_colour_bar(
+        axes, mappable, "atoms in the ring", ticks=range(len(sizes)), format=lambda k, _: f"{sizes[round(k)]}"
+    )
 
 
 @styled
 def draw_rings(
     positions_A: np.ndarray, bonds: np.ndarray, rings: Iterable[Sequence[int]], *, most: int = DRAWN_RINGS
 ) -> Figure:
-    """Return still views, obliquely and along the beam, of the bonds in grey and the rings nearest the centre in colour.
+    """Return still views, obliquely and along the beam, of the rings nearest the centre in colour, the bonds around in grey.
 
     positions_A: (n, 3). bonds: (m, 2). most: rings drawn. Raises `ValueError` when there is no ring.
     """
@@ -130,9 +133,12 @@ def draw_rings(
     panels = figure.subplots(1, 2)
     views = {"obliquely": view_matrix(), "along the beam": np.diag([1.0, -1.0, -1.0])}  # image y runs down
     drawn = sum(map(len, chosen.values()))
-    half = float(np.linalg.norm(positions_A - positions_A.mean(axis=0), axis=1).max()) + 0.5
+    away = np.linalg.norm(positions_A - positions_A.mean(axis=0), axis=1)
+    half = min(max(float(away[table].max()) for table in chosen.values()) + SURROUNDINGS_A, float(away.max()) + 0.5)
+    pairs = np.asarray(bonds, dtype=int).reshape(-1, 2)
+    pairs = pairs[(away[pairs] <= half).all(axis=1)]
     for axes, (title, view) in zip(panels, views.items(), strict=True):
-        _show_rings(axes, (positions_A - positions_A.mean(axis=0)) @ view.T, bonds, chosen, colours, half)
+        _show_rings(axes, (positions_A - positions_A.mean(axis=0)) @ view.T, pairs, chosen, colours, half)
         axes.set_title(f"{drawn} ring{'' if drawn == 1 else 's'}, {title}")
     _size_bar(panels[1], colours)
     return figure
@@ -143,10 +149,9 @@ def _show_rings(
     half: float,
 ) -> None:  # fmt: skip
     """Draw bonds and rings of positions (n, 3) as seen (right, up, towards the viewer) within ± half Å."""
-    low, high = float(seen[:, 2].min()), float(seen[:, 2].max())
-    pairs = np.asarray(bonds, dtype=int).reshape(-1, 2)
-    if len(pairs):
-        _grey_bonds(axes, seen[pairs], low, high)
+    low, high = -half, half
+    if len(bonds):
+        _grey_bonds(axes, seen[bonds], low, high)
     corners, rgb = [], []
     for size, table in tables.items():
         points, triangles = ring_fans(seen, table)
