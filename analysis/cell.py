@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-MOST_NEIGHBOURS = 500
-"""Pairs per atom on average above which a list of pairs is refused: no matter is that dense, and memory would run out."""
+MOST_NEIGHBOURS = 64
+"""Neighbours per atom on average above which a list of pairs is refused: no bonds are that many, and memory would run out."""
 MOST_IMAGES = 50_000_000
 _CHUNK, _CHUNK_PAIRS = 20_000, 4_000_000
 
@@ -89,15 +89,15 @@ class Pairs:
 def pairs_within(positions_A: Array, reach_A: float, cell: Cell | None = None) -> Pairs:
     """All pairs of atoms up to `reach_A` apart, each once, first ≤ second, sorted; images of an atom are its neighbours too.
 
-    positions_A: (n, 3). ValueError where there are more than 500 pairs per atom.
+    positions_A: (n, 3). ValueError where there are more than 64 neighbours per atom.
     """
-    parts, count, most = [], 0, MOST_NEIGHBOURS * max(len(positions_A), 100)
+    parts, count, most = [], 0, MOST_NEIGHBOURS // 2 * max(len(positions_A), 100)
     for part in pairs_in_chunks(positions_A, reach_A, cell):
         parts.append(part)
         count += len(part.first)
         if count > most:
             raise ValueError(
-                f"more than {MOST_NEIGHBOURS} pairs per atom lie within {reach_A:g} Å; no matter is that dense: "
+                f"more than {MOST_NEIGHBOURS} neighbours per atom lie within {reach_A:g} Å; expected those of bonds: "
                 "the distance is too long, or the coordinates are not in Å"
             )
     if not parts:

@@ -78,7 +78,7 @@ def unfold(
     systematic = 2 * np.abs(errors.mean(axis=1))
     tails = np.quantile(errors, [(1 - INSIDE) / 2, (1 + INSIDE) / 2], axis=1) * np.sqrt(together)
     low, high = truth - tails[1] - systematic, truth - tails[0] + systematic
-    return Band(counts, truth, np.floor(np.maximum(low, 0) + 1e-6), np.ceil(np.maximum(high, 0) - 1e-6))
+    return Band(counts, truth, np.floor(np.maximum(low, 0) + 1e-6), np.ceil(np.maximum(high, 0) - 1e-6) + 0.0)
 
 
 def _raised(counts: Array, share: ArrayLike, background: Array, start: Array, steps: int | None) -> tuple[Array, int]:
