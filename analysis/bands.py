@@ -110,16 +110,17 @@ def degree_bands(
     of: mask (n,) of the atoms that count.
     """
     width = most + 1
+    rank = {element: k for k, element in enumerate(atoms.elements)}
     counted = np.ones(len(atoms), bool) if of is None else of
 
     def label(model: Atoms) -> Ints:
-        kind = np.array([atoms.elements.index(symbol) for symbol in model.symbols])
+        kind = np.array([rank[symbol] for symbol in model.symbols])
         return (kind * width + np.minimum(network_of(model).degree, most))[counted]
 
-    labels = len(atoms.elements) * width
+    labels = len(rank) * width
     measured = np.bincount(label(atoms), minlength=labels)
     whole = _unfolded(atoms, label, labels, rng, count, measured, sharper=True)
-    return {element: whole.part(slice(k * width, (k + 1) * width)) for k, element in enumerate(atoms.elements)}
+    return {element: whole.part(slice(k * width, (k + 1) * width)) for element, k in rank.items()}
 
 
 def ring_bands(

@@ -30,7 +30,8 @@ _CHUNK, _CHUNK_PAIRS = 20_000, 4_000_000
 class Cell:
     """Edges of a box and along which of them it repeats.
 
-    vectors_A: (3, 3), one edge per row, Å. periodic: three flags. ValueError for edges that span no volume.
+    vectors_A: (3, 3), one edge per row, Å; an edge along which nothing repeats may be zero. periodic: three flags. ValueError
+    for edges that span no volume.
     """
 
     vectors_A: Array
@@ -40,6 +41,7 @@ class Cell:
         vectors = np.asarray(self.vectors_A, dtype=np.float64)
         if vectors.shape != (3, 3) or not np.isfinite(vectors).all():
             raise ValueError(f"cell has shape {vectors.shape}; expected three edges of three finite numbers, in Å")
+        vectors = _completed(vectors, self.periodic)
         edges = np.linalg.norm(vectors, axis=1)
         if not abs(np.linalg.det(vectors)) > 1e-9 * edges.prod() > 0:
             raise ValueError(f"the edges {vectors.tolist()} of the cell span no volume; expected three that do")
@@ -59,6 +61,17 @@ class Cell:
     def whole(self) -> bool:
         """Whether the box repeats along all three edges, so that the model has no surface."""
         return all(self.periodic)
+
+
+def _completed(vectors: Array, periodic: tuple[bool, bool, bool]) -> Array:
+    """The edges, zero ones along which nothing repeats replaced by unit vectors across the others."""
+    missing = [k for k in range(3) if not vectors[k].any() and not periodic[k]]
+    if not missing:
+        return vectors
+    across = np.linalg.svd(vectors)[2][3 - len(missing) :]
+    filled = vectors.copy()
+    filled[missing] = across
+    return filled
 
 
 @dataclass(frozen=True, eq=False)

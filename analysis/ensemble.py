@@ -29,7 +29,8 @@ def draws(atoms: Atoms, count: int, rng: np.random.Generator) -> Iterator[Atoms]
     """
     root = _roots(atoms.covariance_A2)
     elements = atoms.elements
-    kind = np.array([elements.index(symbol) for symbol in atoms.symbols])
+    rank = {symbol: k for k, symbol in enumerate(elements)}
+    kind = np.array([rank[symbol] for symbol in atoms.symbols])
     sure = np.where(np.isfinite(atoms.species_probability), atoms.species_probability, 1.0)
     for _ in range(count):
         moved = atoms.positions_A + np.einsum("aij,aj->ai", root, rng.normal(size=(len(atoms), 3)))

@@ -69,6 +69,8 @@ def read_structure(
         extra["covariance_A2"] = turn.T @ extra["covariance_A2"] @ turn * unit_A**2
     symbols = _symbols(path, species, types, len(positions))
     try:
+        if not np.isfinite(positions).all():
+            analysis.Atoms(positions, symbols)  # says which atom
         box = None if cell is None else analysis.Cell(cell[:3] @ turn * unit_A, tuple(cell[3] > 0))
         return analysis.Atoms(positions @ turn * unit_A, symbols, cell=box, **extra)
     except ValueError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from pyaet.stages.describe import Described, describe
 
 if TYPE_CHECKING:
     from analysis import Atoms, BondRule
+
+log = logging.getLogger(__name__)
 
 LIAO2026 = {"bonds": ("any:1.66",), "tolerance_A": 0.15, "min_size": 6, "max_size": 18, "definition": "primitive"}
 """How the rings of Liao et al. (doi:10.1038/s41586-025-09857-4) were counted."""
@@ -34,6 +37,10 @@ def network(atoms: Atoms, settings: Structure, seed: int = 0) -> Described:
     settings = with_preset(settings)
     with told_of("structure"):
         rules = bond_rules(atoms, settings)
+        if not rules and len(atoms) > 1:
+            log.warning(
+                "g(r) shows no bonds: too few pairs of atoms, or none near enough; state which are bonded (Si-O:2.2)"
+            )
         bonds = analysis.bonds(atoms.positions_A, atoms.symbols, rules, atoms.cell)
         rings = analysis.rings(
             bonds, definition=settings.definition, min_size=settings.min_size, max_size=settings.max_size

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis import BondRule, bonds, default_rules, homopolar_rules
+from analysis import BondRule, Cell, bonds, default_rules, homopolar_rules
 from analysis.atoms import SYMBOLS
 
 
@@ -114,3 +116,48 @@ def test_published_glass_has_the_known_bonds(shared):
     (rule,) = default_rules(file["pos"], symbols)
     assert 1.9 < rule.distance_A < 2.3
     assert len(bonds(file["pos"], symbols, [rule])) == 10074
+
+
+def test_bonds_across_the_faces_of_a_skewed_box(rng):
+    """Against every image by hand: which pairs, how many times, and along which vectors."""
+    edges = np.array([[4.0, 0, 0], [1.5, 4.5, 0], [-1.0, 0.7, 5.0]])
+    places = rng.random((20, 3)) @ edges + rng.integers(-2, 3, (20, 3)) @ edges
+    found = bonds(places, ["C"] * 20, [BondRule("C", "C", 1.9)], Cell(edges))
+    steps = np.array(list(product(range(-8, 9), repeat=3)))
+    away = places[None, :, None] + steps @ edges - places[:, None, None]
+    near = {tuple(map(int, (i, j, *steps[s]))) for i, j, s in np.argwhere(np.linalg.norm(away, axis=3) <= 1.9) if i < j}
+    assert {(*pair, *shift) for pair, shift in zip(found.pairs.tolist(), found.shifts.tolist(), strict=True)} == near
+    assert len(near) > 20
+    lengths = np.linalg.norm(found.vectors_A(places, edges), axis=1)
+    assert lengths.max() <= 1.9
+
+
+def test_an_atom_is_bonded_to_its_own_images():
+    found = bonds([[0.0, 0, 0]], ["Po"], [BondRule("Po", "Po", 3.5)], Cell(3.34 * np.eye(3)))
+    assert found.pairs.tolist() == [[0, 0]] * 3
+    assert found.degree.tolist() == [6]
+    assert sorted(found.shifts.tolist()) == [[0, 0, 1], [0, 1, 0], [1, 0, 0]]
+
+
+def test_a_box_that_repeats_along_some_edges_needs_no_others():
+    sheet = Cell(np.array([[2.46, 0, 0], [-1.23, 2.13, 0], [0, 0, 0]]), (True, True, False))
+    found = bonds([[0, 0, 5], [0, 1.42, 5]], ["C", "C"], [BondRule("C", "C", 1.6)], sheet)
+    assert len(found) == 3
+    assert not found.shifts[:, 2].any()
+    for wrong in (np.zeros((3, 3)), np.array([[1.0, 0, 0], [2, 0, 0], [0, 0, 1]])):
+        with pytest.raises(ValueError, match="span no volume"):
+            Cell(wrong)
+
+
+def test_atoms_that_crowd_are_refused():
+    line = np.column_stack([0.01 * np.arange(5000), np.zeros(5000), np.zeros(5000)])
+    with pytest.raises(ValueError, match="more than 64 neighbours"):
+        bonds(line, ["Si"] * 5000, [BondRule("any", "any", 2.0)])
+
+
+def test_like_pairs_are_bonded_on_demand(rng):
+    positions, symbols = zincblende(3)
+    rules = default_rules(positions + rng.normal(0, 0.05, positions.shape), symbols, pairs="all")
+    assert {tuple(sorted((rule.a, rule.b))) for rule in rules} == {("C", "C"), ("C", "Si"), ("Si", "Si")}
+    with pytest.raises(ValueError, match="'unlike' or 'all'"):
+        default_rules(positions, symbols, pairs="some")
