@@ -177,7 +177,9 @@ def _counts(text: str | None) -> dict[str, int] | None:
 
 
 def _draw(picture: Path, told: dict[str, Any]) -> None:
+    from pyaet.io.errors import told_of
     from pyaet.plots.structure import draw_structure
 
-    figure = draw_structure(told["found"], told["reference"], told["reference_name"])
+    with told_of(picture):
+        figure = draw_structure(told["found"], told["reference"], told["reference_name"])
     figure.savefig(picture, dpi=150)

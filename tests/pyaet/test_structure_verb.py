@@ -1,0 +1,150 @@
+"""`pyaet rings` and `pyaet structure` on files: what they tell, limits, pictures, and one sentence for each fault."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analysis import Atoms
+from pyaet.cli import main
+from pyaet.io.structures import read_structure, write_extxyz
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as leave:
+        main([str(a) for a in arguments])
+    out, err = capsys.readouterr()
+    return int(leave.value.code or 0), out, err
+
+
+def silica() -> Atoms:
+    with as_file(files("pyaet.simulate") / "silica_network.extxyz") as path:
+        return read_structure(path)
+
+
+@pytest.fixture(scope="module")
+def particle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ball of 500 atoms of silica with stated errors of 0.05 Å, and the truth beside it."""
+    whole = silica()
+    away = np.linalg.norm(whole.positions_A - whole.positions_A.mean(axis=0), axis=1)
+    inside = np.argsort(away)[:500]
+    places, symbols = whole.positions_A[inside], tuple(whole.symbols[k] for k in inside)
+    folder = tmp_path_factory.mktemp("particle")
+    write_extxyz(folder / "truth.extxyz", Atoms(places, symbols))
+    noisy = places + np.random.default_rng(2).normal(0, 0.05, places.shape)
+    sigma = np.full(len(places), 0.05)
+    write_extxyz(folder / "atoms.extxyz", Atoms(noisy, symbols, sigma_A=sigma, species_probability=np.full(500, 0.99)))
+    return folder
+
+
+def test_a_periodic_file_is_counted_as_periodic(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every Si of the box has its four O and every O its two Si, which only holds across the faces."""
+    write_extxyz(tmp_path / "box.extxyz", silica())
+    code, out, _ = call(capsys, "rings", tmp_path / "box.extxyz", "--json")
+    told = json.loads(out)
+    assert code == 0
+    assert len(told["bonds"]) == 4 * 640
+    assert any(any(shift) for shift in told["bond_shifts"])
+    assert sum(told["sizes"].values()) == len(told["rings"]) == len(told["ring_shifts"])
+    assert {"8", "10", "12"} <= set(told["sizes"])
+
+
+def test_what_is_told_of_a_particle(particle: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    at = (particle / "atoms.extxyz", "--bond", "Si-O:2.2", "--reference", particle / "truth.extxyz")
+    out, picture = tmp_path / "s.json", tmp_path / "s.png"
+    code, text, err = call(capsys, "structure", *at, "--coordination", "Si=4,O=2", "--out", out, "--picture", picture)
+    assert (code, err) == (0, "")
+    assert "ring_sizes_95" in text
+    told = json.loads(out.read_text())
+    found, known = told["found"], told["reference"]
+    assert told["reference_name"] == "truth"
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+    assert found["defects"]["expected"] == {"Si": 4, "O": 2}
+    assert 0 < found["surface_atoms"] < 400
+    assert set(found["bond_angles_deg"]) == {"O-Si-O", "Si-O-Si"}
+    lengths = found["bond_lengths_A"]["O-Si"]
+    assert set(lengths) == {"edges", "value", "best", "low", "high"}
+    assert "low" not in known["bond_lengths_A"]["O-Si"]
+    middle = [np.average(np.convolve(h["edges"], [0.5, 0.5], "valid"), weights=h["value"])
+              for h in (lengths, known["bond_lengths_A"]["O-Si"])]  # fmt: skip
+    assert middle[0] == pytest.approx(middle[1], abs=0.01)
+    held = [one["low"] <= known["ring_sizes"].get(size, {"value": 0})["value"] <= one["high"]
+            for size, one in found["ring_sizes"].items()]  # fmt: skip
+    assert np.mean(held) >= 0.8
+    assert found["q_n"].keys() <= {"0", "1", "2", "3", "4"}
+    assert len(found["structure_factor"]["S"]["neutron"]) == len(found["structure_factor"]["q_per_A"])
+    assert found["short_range_order"]["Si-O"] < 0 < found["short_range_order"]["Si-Si"]
+
+
+def test_surface_atoms_can_be_left_out(particle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("structure", particle / "truth.extxyz", "--bond", "Si-O:2.2", "--coordination", "Si=4,O=2", "--json")
+    every, inner = (json.loads(call(capsys, *arguments, *more)[1])["found"] for more in ((), ("--surface", "exclude")))
+    assert inner["counted"] == "atoms below the surface"
+    assert inner["coordination"]["Si"]["mean"] > every["coordination"]["Si"]["mean"]
+    assert len(inner["defects"]["under"]) < len(every["defects"]["under"])
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        ("Si 0 0 0|O 1.6 0 0|Si 0 0 0", "atoms 0 and 2 stand in the same place"),
+        ("Qq 0 0 0|O 1.6 0 0", "'Qq' is not an element symbol"),
+        ("Si nan 0 0|O 1.6 0 0", "every coordinate must be a finite number"),
+        ("Si inf 0 0|O 1.6 0 0", "every coordinate must be a finite number"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["rings", "structure"])
+def test_bad_atoms_are_told_in_a_sentence(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    recwarn: pytest.WarningsRecorder,
+    verb: str,
+    rows: str,
+    sentence: str,
+) -> None:
+    lines = rows.split("|")
+    (tmp_path / "a.xyz").write_text("\n".join([str(len(lines)), "", *lines]) + "\n")
+    code, out, err = call(capsys, verb, tmp_path / "a.xyz")
+    assert (code, out) == (2, "")
+    assert sentence in err
+    assert err.count("\n") == 1
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize(
+    ("rows", "bonds"), [("", 0), ("Si 0 0 0", 0), ("Si 0 0 0|O 50 0 0|Si 0 90 0", 0), ("Si 0 0 0|O 1.6 0 0", 1)]
+)
+def test_few_atoms_have_an_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: str, bonds: int) -> None:
+    lines = [line for line in rows.split("|") if line]
+    (tmp_path / "a.xyz").write_text("\n".join([str(len(lines)), "", *lines]) + "\n")
+    for verb in ("rings", "structure"):
+        code, out, _ = call(capsys, verb, tmp_path / "a.xyz")
+        assert code == 0
+        assert f"bonds: {bonds}\n" in out
+        assert "rings: 0\n" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--coordination", "Si:4"), "expected elements and numbers such as Si=4,O=2"),
+        (("--coordination", "Qq=4"), "'Qq' is not an element symbol"),
+        (("--surface", "peel"), "surface"),
+        (("--draws", "-1"), "draws"),
+        (("--reference", "nowhere.cif"), "nowhere.cif"),
+        (("--picture", "a.pdf"), "expected the name of a .png"),
+        (("--definition", "round"), "definition"),
+        (("--bond", "Si-O"), "bond rule"),
+    ],
+)
+def test_bad_options_are_told_in_a_sentence(
+    particle: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, str], sentence: str
+) -> None:
+    code, out, err = call(capsys, "structure", particle / "truth.extxyz", *options)
+    assert (code, out) == (2, "")
+    assert sentence in err
+    assert "Traceback" not in err
