@@ -78,6 +78,14 @@ def _covariance(value: ArrayLike | None, sigma_A: NDArray[np.float64]) -> NDArra
     array = np.asarray(value, dtype=np.float64)
     if array.shape != (len(sigma_A), 3, 3):
         raise ValueError(f"covariance_A2 has shape {array.shape}; expected ({len(sigma_A)}, 3, 3), Å², one per atom")
+    known = np.flatnonzero(np.isfinite(array).all(axis=(1, 2)))
+    values = np.linalg.eigvalsh(array[known])
+    wrong = np.flatnonzero(values[:, 0] < -1e-6 * np.maximum(values[:, 2], 1e-12))
+    if wrong.size:
+        raise ValueError(
+            f"covariance_A2 of atom {known[wrong[0]]} has the variance {values[wrong[0], 0]:g} along an axis; "
+            "a variance cannot be negative"
+        )
     return array
 
 

@@ -130,7 +130,7 @@ def ring_bands(
 
     Errors of atoms break rings and make false ones; both are counted in draws, and in draws of those.
     """
-    tallies = [RingTally(Counter(), Counter(), Counter()) for _ in range(2)]
+    tallies = [_Tally(Counter(), Counter(), Counter()) for _ in range(2)]
     own = _ring_sets(rings)
     for model in draws(atoms, count, rng):
         one = _ring_sets(rings_of(model))
@@ -150,7 +150,7 @@ def ring_bands(
 
 
 @dataclass(frozen=True)
-class RingTally:
+class _Tally:
     """Per size, rings before errors were added, and those lost and made by them."""
 
     before: Counter[int]

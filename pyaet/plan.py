@@ -351,6 +351,10 @@ class Structure(Section):
     def _sizes_in_order(self) -> Structure:
         if self.min_size > self.max_size:
             raise ValueError(f"min_size is {self.min_size} and max_size {self.max_size}; expected min_size ≤ max_size")
+        if self.tolerance_A is not None and not self.bonds and self.preset is None:
+            raise ValueError(
+                "tolerance_A is given without bonds; expected the bond lengths it belongs to, such as Si-O:1.66"
+            )
         return self
 
 

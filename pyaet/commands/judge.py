@@ -74,7 +74,12 @@ Bond = Annotated[
 Tolerance = Annotated[float | None, typer.Option("--tolerance", help="Bond |d - D| ≤ this, in Å, instead.")]
 Pairs = Annotated[str | None, typer.Option("--pairs", help="Bonded without --bond: unlike (default) or all.")]
 Definition = Annotated[str | None, typer.Option("--definition", help="primitive, king, guttman or mcb.")]
-Preset = Annotated[str | None, typer.Option("--preset", help="liao2026: any:1.66, tolerance 0.15, sizes 6-18.")]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        "--preset", help="liao2026: any:1.66, tolerance 0.15, sizes 6-18; what stands beside it overrides it."
+    ),
+]
 MinSize = Annotated[int | None, typer.Option("--min-size", help="Smallest ring told.")]
 MaxSize = Annotated[int | None, typer.Option("--max-size", help="Largest ring sought.")]
 Variable = Annotated[str | None, typer.Option("--variable", help="Positions in a .mat file.")]
@@ -152,13 +157,15 @@ def structure(
         Structure, None, bonds=bond, tolerance_A=tolerance, pairs=pairs, definition=definition, min_size=min_size,
         max_size=max_size, preset=preset, surface=surface, draws=draws, coordination=_counts(coordination),
     )  # fmt: skip
-    targets = [target(str(path), atoms) for path in (out, picture) if path is not None]
+    for option, path in (("--out", out), ("--picture", picture)):
+        if path is not None:
+            target(str(path), atoms, option)
     refuse_picture(picture)
     found = network(_read(atoms, variable, types_variable, types, unit_A, "x,y,z"), settings, seed)
     beside = None if reference is None else referred(found, _read(reference, None, None, None, 1.0, "x,y,z"))
     told = told_beside(found, beside, "" if reference is None else reference.stem)
     if out is not None:
-        write_json(targets[0], told)
+        write_json(out, told)
     if picture is not None:
         _draw(picture, told)
     tell(told if json else summary_of(found, told), json)

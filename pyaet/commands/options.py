@@ -55,15 +55,15 @@ def context(device: str = "auto", seed: int = 0, workers: int | None = None) -> 
     return Context(resolve_device(device), workers or cpu_count(), seed, Console())
 
 
-def target(path: str, source: str | Path | None = None) -> Path:
+def target(path: str, source: str | Path | None = None, option: str = "--out") -> Path:
     """The path to write to, refused where it would overwrite what is read."""
     from pyaet.io.errors import InputError
 
     where = Path(path)
     if source is not None and where.resolve() == Path(source).resolve():
-        raise InputError(f"--out {path}: is also the input; expected another name")
+        raise InputError(f"{option} {path}: is also the input; expected another name")
     if where.is_dir():
-        raise InputError(f"--out {path}: is a folder; expected a file name")
+        raise InputError(f"{option} {path}: is a folder; expected a file name")
     return where
 
 

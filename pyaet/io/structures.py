@@ -108,6 +108,8 @@ def _symbols(path: Path, species: np.ndarray | None, types: Types | None, n: int
             raise InputError(f"{path}: types names elements, but the file has no type codes")
         return (UNKNOWN,) * n
     if species.dtype.kind == "U":
+        if types is not None:
+            raise InputError(f"{path}: types names elements, but the file names them itself; leave types out")
         return tuple(species.tolist())
     codes = [int(code) if float(code).is_integer() else float(code) for code in species.tolist()]
     if types is None:
@@ -132,7 +134,7 @@ def _read_xyz(path: Path, types: Types | None) -> tuple[np.ndarray, np.ndarray |
         raise InputError(f"{path}: Properties names no column pos:R:3; there are {', '.join(table.columns)}")
     species = table.columns.get("species")
     extra = {name: table.columns[name] for name in _PER_ATOM if name in table.columns}
-    extra |= _covariances(table.columns) | _box(path, table.info)
+    extra |= _covariances(path, table.columns) | _box(path, table.info)
     if species is not None:
         species = _named(species)
         if species.dtype.kind == "f" and types is None:
@@ -140,11 +142,15 @@ def _read_xyz(path: Path, types: Types | None) -> tuple[np.ndarray, np.ndarray |
     return positions, species, extra
 
 
-def _covariances(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _covariances(path: Path, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Covariance of every position, from covariance_A2 (xx, xy, xz, yy, yz, zz) or else from sigma_xyz_A."""
-    if (six := columns.get("covariance_A2")) is not None and six.shape[1:] == (6,):
+    for name, width in (("covariance_A2", 6), ("sigma_xyz_A", 3)):
+        if name in columns and columns[name].shape[1:] != (width,):
+            found = columns[name].shape[1] if columns[name].ndim == 2 else 1
+            raise InputError(f"{path}: column {name} has width {found}; expected {width} numbers per atom")
+    if (six := columns.get("covariance_A2")) is not None:
         return {"covariance_A2": six[:, [0, 1, 2, 1, 3, 4, 2, 4, 5]].reshape(-1, 3, 3)}
-    if (axes := columns.get("sigma_xyz_A")) is not None and axes.shape[1:] == (3,):
+    if (axes := columns.get("sigma_xyz_A")) is not None:
         return {"covariance_A2": axes[:, :, None] ** 2 * np.eye(3)}
     return {}
 

@@ -99,17 +99,18 @@ def _distances(model: Described) -> Numbers:
 
 
 def _scattering(model: Described) -> Numbers:
-    from analysis.order import structure_factor
+    from analysis.order import faber_ziman_weights, structure_factor
 
     if "X" in model.atoms.symbols:
         return {}
     kinds: tuple[Literal["xray", "neutron", "electron"], ...] = ("xray", "neutron", "electron")
-    atoms = model.atoms
-    total = {
-        kind: structure_factor(atoms.positions_A, atoms.symbols, SCATTERED_PER_A, weights=kind, cell=atoms.cell).total
-        for kind in kinds
-    }
-    return {"q_per_A": np.round(SCATTERED_PER_A, 4), "S": {kind: np.round(s, 5) for kind, s in total.items()}}
+    atoms, q = model.atoms, SCATTERED_PER_A
+    partial = structure_factor(atoms.positions_A, atoms.symbols, q, weights="equal", cell=atoms.cell).partial
+    total = {}
+    for kind in kinds:
+        weights = faber_ziman_weights(atoms.symbols, q, kind)
+        total[kind] = sum(weight * partial[pair] for pair, weight in weights.items())
+    return {"q_per_A": np.round(q, 4), "S": {kind: np.round(s, 5) for kind, s in total.items()}}
 
 
 def _bonded(model: Described) -> Numbers:

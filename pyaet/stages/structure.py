@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyaet.artifacts import write_json
-from pyaet.io.errors import told_of
+from pyaet.io.errors import InputError, told_of
 from pyaet.io.structures import read_structure, write_extxyz
 from pyaet.plan import Structure, Truth
 from pyaet.stages.context import Context
@@ -35,17 +36,24 @@ def network(atoms: Atoms, settings: Structure, seed: int = 0) -> Described:
     import analysis
 
     settings = with_preset(settings)
+    if strange := set(settings.coordination) - set(atoms.symbols):
+        held = ", ".join(atoms.elements)
+        raise InputError(f"coordination names {min(strange)}, which is not in the structure; it holds {held}")
     with told_of("structure"):
         rules = bond_rules(atoms, settings)
-        if not rules and len(atoms) > 1:
-            log.warning(
-                "g(r) shows no bonds: too few pairs of atoms, or none near enough; state which are bonded (Si-O:2.2)"
-            )
         bonds = analysis.bonds(atoms.positions_A, atoms.symbols, rules, atoms.cell)
+        if len(bonds) == 0 and len(atoms) > 1:
+            log.warning(_no_bonds(rules))
         rings = analysis.rings(
             bonds, definition=settings.definition, min_size=settings.min_size, max_size=settings.max_size
         )
     return Described(atoms, rules, bonds, rings, settings, seed)
+
+
+def _no_bonds(rules: Sequence[BondRule]) -> str:
+    if not rules:
+        return "g(r) shows no bonds: too few pairs of atoms, or none near enough; state which are bonded (Si-O:2.2)"
+    return f"no two atoms are as near as {', '.join(map(str, rules))} says; are the coordinates in Å?"
 
 
 def bond_rules(atoms: Atoms, settings: Structure) -> tuple[BondRule, ...]:
@@ -125,6 +133,7 @@ def summary_of(found: Described, told: dict[str, Any]) -> dict[str, Any]:
         "bonds": len(found.network),
         "rings": len(found.rings),
         "ring_sizes": sizes_of(found),
+        "limits": "95 %" if found.banded else "none: the atoms have no error bars, or draws = 0",
         "ring_sizes_95": {
             size: f"{one['low']:.0f}-{one['high']:.0f}"
             for size, one in own.get("ring_sizes", {}).items()

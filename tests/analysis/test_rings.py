@@ -91,7 +91,7 @@ def test_minimum_cycle_basis_has_the_sizes_of_networkx(graph):
 
 
 def test_larger_sparse_graphs_against_all_simple_cycles():
-    """Long rings, beyond 64 atoms, so that bits lie in more than one word."""
+    """Long rings in networks of 80 atoms."""
     for seed in range(4):
         graph = nx.random_regular_graph(3, 80, seed=seed)
         assert set(of_graph(graph, max_size=13)) == brute_force(graph, "primitive", 13)

@@ -9,7 +9,7 @@ import scipy.io
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis import Atoms
+from analysis import Atoms, Cell
 from pyaet.io.errors import InputError
 from pyaet.io.structures import read_structure, write_extxyz
 from pyaet.io.xyz import read_xyz
@@ -239,3 +239,38 @@ def test_published_files(shared):
         assert (known.symbols.count("Si"), known.symbols.count("O")) == (2603, 5101)
     glass = read_structure(shared / "models" / "sio2_7704_GT.mat", types={8: "O", 14: "Si"})
     assert len(glass) == 7704
+
+
+def test_error_bars_of_positions_are_read_and_turned(tmp_path):
+    path = tmp_path / "a.extxyz"
+    head = "1\nProperties=species:S:1:pos:R:3:{}\nSi 0 0 0 {}\n"
+    path.write_text(head.format("covariance_A2:R:6", "4 1 2 5 3 6"))
+    expected = np.array([[4, 1, 2], [1, 5, 3], [2, 3, 6]])
+    np.testing.assert_allclose(read_structure(path).covariance_A2[0], expected)
+    turned = read_structure(path, axes="y,x,-z", unit_A=2).covariance_A2[0]
+    np.testing.assert_allclose(turned, 4 * np.array([[5, 1, -3], [1, 4, -2], [-3, -2, 6]]))
+    path.write_text(head.format("sigma_xyz_A:R:3", "1 2 3"))
+    np.testing.assert_allclose(read_structure(path).covariance_A2[0], np.diag([1, 4, 9]))
+    for columns, values, sentence in (
+        ("covariance_A2:R:4", "1 0 0 1", "width 4; expected 6"),
+        ("sigma_xyz_A:R:2", "1 1", "width 2; expected 3"),
+        ("covariance_A2:R:6", "-1 0 0 1 0 1", "a variance cannot be negative"),
+    ):
+        path.write_text(head.format(columns, values))
+        with pytest.raises(InputError, match=sentence):
+            read_structure(path)
+
+
+def test_a_periodic_box_is_read_and_written(tmp_path):
+    edges = np.array([[4.0, 0, 0], [1, 5, 0], [0, 0, 0]])
+    atoms = Atoms([[0.0, 1, 2]], ("Si",), cell=Cell(edges, (True, True, False)))
+    write_extxyz(tmp_path / "a.extxyz", atoms)
+    again = read_structure(tmp_path / "a.extxyz", axes="y,x,z")
+    assert again.cell is not None
+    np.testing.assert_allclose(again.cell.vectors_A[:2], edges[:2, [1, 0, 2]])
+    assert again.cell.periodic == (True, True, False)
+    for old, sentence in (("T T F", "expected three of T and F"), ("4.0 0.0 0.0", "expected nine numbers")):
+        broken = (tmp_path / "a.extxyz").read_text().replace(old, "4")
+        (tmp_path / "b.extxyz").write_text(broken)
+        with pytest.raises(InputError, match=sentence):
+            read_structure(tmp_path / "b.extxyz")

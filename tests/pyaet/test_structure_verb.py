@@ -132,6 +132,9 @@ def test_few_atoms_have_an_answer(tmp_path: Path, capsys: pytest.CaptureFixture[
     ("options", "sentence"),
     [
         (("--coordination", "Si:4"), "expected elements and numbers such as Si=4,O=2"),
+        (("--coordination", "Ge=4"), "coordination names Ge, which is not in the structure"),
+        (("--tolerance", "0.1"), "tolerance_A is given without bonds"),
+        (("--types", "2=O"), "the file names them itself"),
         (("--coordination", "Qq=4"), "'Qq' is not an element symbol"),
         (("--surface", "peel"), "surface"),
         (("--draws", "-1"), "draws"),
