@@ -43,10 +43,12 @@ def pair_bands(atoms: Atoms, pairs: PairDistribution, rng: np.random.Generator, 
     kinds = list(combinations_with_replacement(atoms.elements, 2))
     n_bins, width = len(pairs.r_A), float(pairs.r_A[1] - pairs.r_A[0])
     sigma = float(np.sqrt(np.nanmax(np.append(atoms.covariance_A2[:, [0, 1, 2], [0, 1, 2]], 0.0))))
-    near = _some(_pairs_up_to(atoms, n_bins * width + 6 * sigma), rng)
+    followed = min(1.0, MOST_MEMBERS / max(sum(int(count.sum()) for count in pairs.counts.values()), 1))
+    near = _some_pairs(atoms, n_bins * width + 6 * sigma, followed, rng)
     label = _pair_label(atoms.elements, near, n_bins, width)
     outside = len(kinds) * n_bins
-    measured = np.append(np.concatenate([pairs.counts[kind] for kind in kinds]), (label(atoms) == outside).sum())
+    beyond = round((label(atoms) == outside).sum() / followed)
+    measured = np.append(np.concatenate([pairs.counts[kind] for kind in kinds]), beyond)
     whole = _unfolded(atoms, label, outside + 1, rng, count, measured)
     found = {}
     for k, kind in enumerate(kinds):
@@ -57,8 +59,10 @@ def pair_bands(atoms: Atoms, pairs: PairDistribution, rng: np.random.Generator, 
     return found
 
 
-def _pairs_up_to(atoms: Atoms, reach_A: float) -> Pairs:
-    parts = list(pairs_in_chunks(atoms.positions_A, reach_A, atoms.cell))
+def _some_pairs(atoms: Atoms, reach_A: float, share: float, rng: np.random.Generator) -> Pairs:
+    """A random `share` of the pairs up to `reach_A` apart."""
+    chunks = pairs_in_chunks(atoms.positions_A, reach_A, atoms.cell)
+    parts = [part.select(rng.random(len(part.first)) < share) if share < 1 else part for part in chunks]
     names = ("first", "second", "shift", "vector_A")
     return Pairs(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
@@ -187,12 +191,6 @@ def _keys(rings: RingList, size: int) -> list[list[int]]:
 
 def _vectors(network: Network, model: Atoms) -> Array:
     return network.vectors_A(model.positions_A, None if model.cell is None else model.cell.vectors_A)
-
-
-def _some(pairs: Pairs, rng: np.random.Generator) -> Pairs:
-    if len(pairs.first) <= MOST_MEMBERS:
-        return pairs
-    return pairs.select(rng.choice(len(pairs.first), MOST_MEMBERS, replace=False))
 
 
 def _pair_label(elements: tuple[str, ...], near: Pairs, n_bins: int, width: float) -> Callable[[Atoms], Ints]:

@@ -136,3 +136,17 @@ def test_a_number_is_moved_back_by_as_much_as_noise_moved_it(rng):
     assert band.value - (truth**2).mean() > 0.14
     assert band.low < (truth**2).mean() < band.high
     assert band.high - band.low < 0.05
+
+
+def test_a_choice_of_pairs_tells_how_all_of_them_move(silica, monkeypatch):
+    atoms = measured(silica, 0.05, 3)
+    seen, known = (
+        pair_distribution(m.positions_A, m.symbols, cell=m.cell, r_max_A=6, bin_A=0.1) for m in (atoms, silica)
+    )
+    monkeypatch.setattr("analysis.bands.MOST_MEMBERS", 20_000)
+    held = [
+        inside(known.counts[pair] / seen.expected[pair], band)
+        for pair, band in pair_bands(atoms, seen, np.random.default_rng(1)).items()
+    ]
+    assert sum(seen.counts["O", "Si"]) > 20_000
+    assert np.concatenate(held).mean() >= 0.9
