@@ -1,8 +1,8 @@
 """Error bars of statistics: what the errors of coordinates and elements make of them.
 
 Atoms are drawn anew from the covariance of their positions and the probability of their names. Measured atoms already are
-one such draw from the true ones, so the mean of draws is not the truth: it is as far from the measured statistic as that
-is from the true one, in the same direction. Bands here account for that.
+one such draw from the true ones, so the mean of draws is not the truth: it is about as far from the measured statistic as
+that is from the true one, in the same direction. Bands here account for that.
 """
 
 from __future__ import annotations
@@ -49,29 +49,44 @@ def band_of(
 ) -> dict[str, Band]:
     """95 % bands of whatever `statistic` computes of atoms, by name, numbers or arrays of fixed shape.
 
-    With S of the atoms as they are and mean M and quantiles of the draws: best estimate 2 S − M, and limits as far from it
-    as the quantiles of the draws are from M, widened where noise shrinks the statistic, since what is left of it scatters
-    less. nan in a draw leaves that draw out.
+    With S of the atoms as they are, M₁ the mean over draws and M₂ that over draws of draws, the best estimate is
+    3 S − 3 M₁ + M₂: the parabola through the three, one step back (J. R. Cook & L. A. Stefanski 1994,
+    doi:10.1080/01621459.1994.10476871). Limits are as far from it as the spread of the draws says, and farther where noise
+    shrinks the statistic, since what is left of it scatters less. What a draw lacks, or has as nan, is left out. With fewer
+    than two draws there is no band.
     """
-    own = {name: np.asarray(value, dtype=np.float64) for name, value in statistic(atoms).items()}
-    drawn: dict[str, list[Array]] = {name: [] for name in own}
+    own = _arrays(statistic(atoms))
+    once, twice = [], []
     for one in draws(atoms, count, rng):
-        for name, value in statistic(one).items():
-            drawn[name].append(np.asarray(value, dtype=np.float64))
-    return {name: _reflected(value, np.array(drawn[name])) for name, value in own.items()}
+        once.append(_arrays(statistic(one)))
+        twice.append(_arrays(statistic(next(draws(one, 1, rng)))))
+    unknown = {name: np.full(value.shape, np.nan) for name, value in own.items()}
+    return {
+        name: _moved_back(value, *(np.array([(unknown | model)[name] for model in level]) for level in (once, twice)))
+        for name, value in own.items()
+    }
 
 
-def _reflected(value: Array, drawn: Array) -> Band:
-    if not len(drawn):
+def _arrays(values: Mapping[str, ArrayLike]) -> dict[str, Array]:
+    return {name: np.asarray(value, dtype=np.float64) for name, value in values.items()}
+
+
+def _moved_back(value: Array, once: Array, twice: Array) -> Band:
+    from scipy.stats import t
+
+    if len(once) < 2:
         return Band(value, value, value, value)
-    mean = np.nanmean(drawn, axis=0)
-    best = 2 * value - mean
-    spread = np.nanquantile(drawn, [(1 - INSIDE) / 2, (1 + INSIDE) / 2], axis=0) - mean
-    ratio = np.divide(mean, value, out=np.ones_like(mean), where=np.abs(value) > 1e-12)
-    wider = 2 - np.clip(ratio, 0, 1)
-    # The mean over a few draws is itself uncertain, and the quantiles of few draws are too near to each other.
-    wider = wider * (1 + 2 / len(drawn))
-    return Band(value, best, best - spread[1] * wider, best - spread[0] * wider)
+    first, second = np.nanmean(once, axis=0), np.nanmean(twice, axis=0)
+    # What hardly ever happens in draws shows in draws of those.
+    spread = np.maximum(np.nanstd(once, axis=0, ddof=1), np.nanstd(twice, axis=0, ddof=1))
+    change = first - value
+    left = np.divide(second - first, change, out=np.ones_like(change), where=np.abs(change) > spread / 2)
+    left = np.clip(left, 0, 1)
+    # Student's t: the spread of a few draws, and their means, are themselves uncertain.
+    far = float(t.ppf((1 + INSIDE) / 2, len(once) - 1)) * np.sqrt(1 + 3 / len(once))
+    half = far * (3 - 3 * left + left**2) * spread
+    best = 3 * value - 3 * first + second
+    return Band(value, best, best - half, best + half)
 
 
 def _roots(covariance: Array) -> Array:

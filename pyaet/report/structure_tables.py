@@ -196,6 +196,16 @@ def _beside(found: Record, reference: Record | None, name: str, key: str, head: 
     return table((head, "found", *((name,) if other else ())), rows, caption) if rows else ""
 
 
+def limits_table(found: Record) -> str:
+    """Return all single numbers that have 95 % limits wider than nothing, by the path of their keys."""
+    rows = [
+        (path.replace("_", " ").replace(".", " · "), *(f"{float(one[key]):.4g}" for key in ("value", "low", "high")))
+        for path, one in _part(found, "limits").items()
+        if np.ndim(one["value"]) == 0 and one["high"] > one["low"]
+    ]
+    return table(("number", "found", "from", "to"), rows, "95 % limits of single numbers") if rows else ""
+
+
 def _decimal(value: Any) -> str:
     return number(round(value, 3)) if isinstance(value, float) else number(value)
 
@@ -255,4 +265,5 @@ def tables(found: Record, reference: Record | None, name: str) -> list[str]:
         summary_numbers, bond_table, angle_table, ring_table, former_table, coordination_table, q_n_table, defect_table,
         short_range_table, bond_order_table, motif_table,
     )  # fmt: skip
-    return [text for text in (make(found, reference, name) for make in makers) if text]
+    made = [*(make(found, reference, name) for make in makers), limits_table(found)]
+    return [text for text in made if text]

@@ -5,7 +5,7 @@ The content is plain numbers for `structure.json`; statistics of atoms with erro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -39,11 +39,14 @@ class Described:
     rings: RingList
     settings: Structure
     seed: int = 0
+    known_surface: np.ndarray | None = None
 
     @cached_property
     def surface(self) -> np.ndarray:
         import analysis
 
+        if self.known_surface is not None:
+            return self.known_surface
         return analysis.surface_atoms(self.atoms.positions_A, self.atoms.cell)
 
     @cached_property
@@ -67,6 +70,16 @@ class Described:
     def rng(self) -> np.random.Generator:
         return np.random.default_rng(self.seed)
 
+    def drawn(self, atoms: Atoms) -> Described:
+        """The same particle with its atoms drawn anew, bonded by the same rules, without limits of its own."""
+        import analysis
+
+        own = self.settings
+        network = analysis.bonds(atoms.positions_A, atoms.symbols, self.rules, atoms.cell)
+        rings = analysis.rings(network, definition=own.definition, min_size=own.min_size, max_size=own.max_size)
+        settings = own.model_copy(update={"draws": 0})
+        return Described(atoms, self.rules, network, rings, settings, self.seed, self.surface)
+
 
 def describe(model: Described) -> Numbers:
     """Everything of `structure.json` for one model."""
@@ -76,7 +89,7 @@ def describe(model: Described) -> Numbers:
         "surface_atoms": int(model.surface.sum()),
         "counted": "all atoms" if model.counted.all() else "atoms below the surface",
     }
-    parts: tuple[Callable[[Described], Numbers], ...] = (_distances, _bonded, _rings, _order)
+    parts: tuple[Callable[[Described], Numbers], ...] = (_distances, _bonded, _counts, _rings, _order, _limits)
     for part in parts:
         told |= part(model) if len(model.atoms) >= FEWEST_ATOMS else {}
     return told
@@ -122,22 +135,19 @@ def _bonded(model: Described) -> Numbers:
     lengths = length_bands(atoms, network, model.rng(), count=draws, of=of)
     angles = angle_bands(atoms, network, model.rng(), count=draws, of=of)
     dihedrals = dihedral_angles(network, atoms.positions_A, atoms.symbols, atoms.cell, of)
-    degrees = degree_bands(atoms, lambda drawn: _network(drawn, model.rules), model.rng(), count=draws, of=of)
-    names = np.array(atoms.symbols)
+    degrees = degree_bands(atoms, lambda atoms: model.drawn(atoms).network, model.rng(), count=draws, of=of)
     return {
         "bond_lengths_A": {kind: _binned(found) for kind, found in lengths.items()},
         "bond_angles_deg": {kind: _binned(found) for kind, found in angles.items()},
         "dihedral_angles_deg": {kind: _turns(values) for kind, values in dihedrals.items()},
         "coordination": {
-            element: {"mean": float(network.degree[(names == element) & of].mean()), "counts": _of_band(band)}
-            for element, band in degrees.items()
-            if ((names == element) & of).any()
+            element: {"mean": mean, "counts": _of_band(degrees[element])}
+            for element, mean in _mean_degrees(model).items()
         },
-        **_defects(model),
     }
 
 
-def _defects(model: Described) -> Numbers:
+def _counts(model: Described) -> Numbers:
     import analysis
 
     atoms, network, of = model.atoms, model.network, model.counted
@@ -161,19 +171,12 @@ def _rings(model: Described) -> Numbers:
     from analysis.bands import ring_bands
 
     rings, settings = model.rings, model.settings
-
-    def rings_of(drawn: Atoms) -> RingList:
-        return analysis.rings(
-            _network(drawn, model.rules),
-            definition=settings.definition,
-            min_size=settings.min_size,
-            max_size=settings.max_size,
-        )
-
     told = analysis.ring_statistics(rings, len(model.atoms), model.counted)
     sizes: Numbers = {str(size): {"value": count} for size, count in rings.sizes.items()}
     if model.banded and settings.definition != "mcb":
-        bands = ring_bands(model.atoms, rings, rings_of, model.rng(), count=settings.draws)
+        bands = ring_bands(
+            model.atoms, rings, lambda atoms: model.drawn(atoms).rings, model.rng(), count=settings.draws
+        )
         sizes = {
             str(size): {name: float(getattr(band, name)[0]) for name in ("value", "low", "high")}
             for size, band in bands.items()
@@ -220,10 +223,45 @@ def _order(model: Described) -> Numbers:
     return {"bond_order": told, "voronoi": order.motifs(order.voronoi(atoms.positions_A, atoms.cell))}
 
 
-def _network(atoms: Atoms, rules: tuple[BondRule, ...]) -> Network:
-    import analysis
+def _limits(model: Described) -> Numbers:
+    """95 % limits of all that is one number, by the path of its keys, and of the structure factors."""
+    from analysis import band_of
 
-    return analysis.bonds(atoms.positions_A, atoms.symbols, rules, atoms.cell)
+    if not model.banded:
+        return {}
+
+    def numbers(atoms: Atoms) -> Numbers:
+        drawn = model.drawn(atoms)
+        told = _counts(drawn) | _rings(drawn) | _order(drawn) | {"structure_factor": _scattering(drawn).get("S", {})}
+        told["coordination"] = _mean_degrees(drawn)
+        told["defects"] = {name: len(value) for name, value in told["defects"].items() if name != "expected"}
+        return {path: value for path, value in _flat(told) if not path.startswith("ring_sizes")}
+
+    bands = band_of(model.atoms, numbers, model.rng(), model.settings.draws)
+    return {"limits": {path: _at_least_zero(path, band) for path, band in bands.items()}}
+
+
+def _mean_degrees(model: Described) -> dict[str, float]:
+    """Mean number of bonds per element, of the atoms that count."""
+    names, degree = np.array(model.atoms.symbols), model.network.degree
+    chosen = {element: (names == element) & model.counted for element in model.atoms.elements}
+    return {element: float(degree[mask].mean()) for element, mask in chosen.items() if mask.any()}
+
+
+def _flat(told: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every number or array of a table of tables, with the path of its keys joined by dots."""
+    for key, value in told.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{path}{key}.")
+        elif isinstance(value, int | float | np.ndarray):
+            yield path + key, value
+
+
+def _at_least_zero(path: str, band: Band) -> Numbers:
+    """Limits of a number; what counts or shares is not negative."""
+    least = -np.inf if path.startswith(("short_range_order", "structure_factor")) else 0.0
+    names = ("value", "low", "high")
+    return {name: np.maximum(getattr(band, name), least) for name in names}
 
 
 def _keyed(values: Mapping[Any, Any]) -> Numbers:

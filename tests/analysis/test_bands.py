@@ -135,7 +135,7 @@ def test_a_number_is_moved_back_by_as_much_as_noise_moved_it(rng):
     band = band_of(atoms, lambda m: {"square": (m.positions_A**2).mean()}, rng)["square"]
     assert band.value - (truth**2).mean() > 0.14
     assert band.low < (truth**2).mean() < band.high
-    assert band.high - band.low < 0.05
+    assert band.high - band.low < 0.08  # ten standard deviations of the mean square
 
 
 def test_a_choice_of_pairs_tells_how_all_of_them_move(silica, monkeypatch):

@@ -21,6 +21,14 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, s
     return int(leave.value.code or 0), out, err
 
 
+def flat(told: dict, path: str = "") -> dict[str, float]:
+    """Numbers of a table of tables by the path of their keys."""
+    found: dict[str, float] = {}
+    for key, value in told.items():
+        found |= flat(value, f"{path}{key}.") if isinstance(value, dict) else {path + key: value}
+    return found
+
+
 def silica() -> Atoms:
     with as_file(files("pyaet.simulate") / "silica_network.extxyz") as path:
         return read_structure(path)
@@ -75,6 +83,17 @@ def test_what_is_told_of_a_particle(particle: Path, capsys: pytest.CaptureFixtur
     held = [one["low"] <= known["ring_sizes"].get(size, {"value": 0})["value"] <= one["high"]
             for size, one in found["ring_sizes"].items()]  # fmt: skip
     assert np.mean(held) >= 0.8
+    limits = found["limits"]
+    truth = {
+        "coordination.Si": known["coordination"]["Si"]["mean"],
+        **flat({k: known[k] for k in ("bond_order", "ring_shape", "q_n")}),
+    }
+    within = [limits[k]["low"] - 1e-4 <= value <= limits[k]["high"] + 1e-4 for k, value in truth.items() if k in limits]
+    assert len(within) > 10
+    assert np.mean(within) >= 0.9
+    scattered = limits["structure_factor.xray"]
+    s = np.array(known["structure_factor"]["S"]["xray"])
+    assert np.mean((s >= scattered["low"]) & (s <= scattered["high"])) >= 0.85
     assert found["q_n"].keys() <= {"0", "1", "2", "3", "4"}
     assert len(found["structure_factor"]["S"]["neutron"]) == len(found["structure_factor"]["q_per_A"])
     assert found["short_range_order"]["Si-O"] < 0 < found["short_range_order"]["Si-Si"]
