@@ -95,6 +95,28 @@ def describe(model: Described) -> Numbers:
     return told
 
 
+def on_bins_of(told: Numbers, model: Described, other: Numbers) -> Numbers:
+    """What was told of a model, its histograms on the bins that another has of the same kind; one with limits keeps its own."""
+    from analysis import bond_angles
+
+    atoms, network = model.atoms, model.network
+    counted = model.counted[network.pairs].any(axis=1)
+    lengths = np.linalg.norm(network.vectors_A(atoms.positions_A, model.edges_A), axis=1)[counted]
+    names = np.sort(np.array(atoms.symbols)[network.pairs[counted]], axis=1)
+    values = {
+        "bond_lengths_A": {
+            kind: lengths[(names == kind.split("-")).all(axis=1)] for kind in told.get("bond_lengths_A", {})
+        },
+        "bond_angles_deg": bond_angles(network, atoms.positions_A, atoms.symbols, atoms.cell, model.counted),
+    }
+    for key, kinds in values.items():
+        for kind, own in kinds.items():
+            if kind in other.get(key, {}) and "low" not in told[key][kind]:
+                edges = other[key][kind]["edges"]
+                told[key][kind] = {"edges": edges, "value": np.histogram(np.clip(own, edges[0], edges[-1]), edges)[0]}
+    return told
+
+
 def _distances(model: Described) -> Numbers:
     import analysis
     from analysis.bands import pair_bands

@@ -12,7 +12,7 @@ from pyaet.io.errors import InputError, told_of
 from pyaet.io.structures import read_structure, write_extxyz
 from pyaet.plan import Structure, Truth
 from pyaet.stages.context import Context
-from pyaet.stages.describe import Described, describe
+from pyaet.stages.describe import Described, describe, on_bins_of
 
 if TYPE_CHECKING:
     from analysis import Atoms, BondRule
@@ -83,11 +83,12 @@ def find_structure(
 def told_beside(found: Described, beside: Described | None, name: str) -> dict[str, Any]:
     """The content of `structure.json`: the model, and a reference beside it by the same rules."""
     with told_of("structure"):
+        own = describe(found)
         return {
             "bond_rules": list(map(str, found.rules)),
             "definition": found.settings.definition,
-            "found": describe(found),
-            "reference": None if beside is None else describe(beside),
+            "found": own,
+            "reference": None if beside is None else on_bins_of(describe(beside), beside, own),
             "reference_name": name or None,
         }
 

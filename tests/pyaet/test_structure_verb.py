@@ -77,9 +77,14 @@ def test_what_is_told_of_a_particle(particle: Path, capsys: pytest.CaptureFixtur
     lengths = found["bond_lengths_A"]["O-Si"]
     assert set(lengths) == {"edges", "value", "best", "low", "high"}
     assert "low" not in known["bond_lengths_A"]["O-Si"]
+    for kind in ("bond_lengths_A", "bond_angles_deg"):
+        for name, one in found[kind].items():
+            assert known[kind][name]["edges"] == one["edges"]
+    bonds = known["coordination"]["Si"]["mean"] * known["atoms"]["Si"]
+    assert sum(known["bond_lengths_A"]["O-Si"]["value"]) == pytest.approx(bonds)
     middle = [np.average(np.convolve(h["edges"], [0.5, 0.5], "valid"), weights=h["value"])
               for h in (lengths, known["bond_lengths_A"]["O-Si"])]  # fmt: skip
-    assert middle[0] == pytest.approx(middle[1], abs=0.01)
+    assert middle[0] == pytest.approx(middle[1], abs=(lengths["edges"][1] - lengths["edges"][0]) / 2)
     held = [one["low"] <= known["ring_sizes"].get(size, {"value": 0})["value"] <= one["high"]
             for size, one in found["ring_sizes"].items()]  # fmt: skip
     assert np.mean(held) >= 0.8
