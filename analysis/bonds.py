@@ -109,7 +109,7 @@ def default_rules(
     """
     if pairs not in ("unlike", "all"):
         raise ValueError(f"pairs is {pairs!r}; expected 'unlike' or 'all'")
-    if len(symbols) < 2:
+    if len(symbols) < (2 if cell is None else 1):
         return ()
     measured = pair_distribution(positions_A, symbols, r_max_A=6.0, cell=cell)
     every = pairs == "all" or len(measured.g) == 1

@@ -51,19 +51,20 @@ def pair_distribution(
 ) -> PairDistribution:
     """Pair distribution g(r) up to `r_max_A` of a particle, or of a periodic box, in bins of `bin_A`.
 
-    positions_A: (n, 3) in Å. symbols: n element symbols. cell: the box, where the model repeats in all directions; with
-    fewer it counts as a particle. ValueError for fewer than two atoms, atoms all in one place, or lengths that are not
-    positive.
+    positions_A: (n, 3) in Å. symbols: n element symbols. cell: the box, where the model repeats; a sheet or a wire is
+    compared with one that has no surface, so that its g falls off at large r. ValueError for a particle of fewer than two atoms, or
+    all in one place, or lengths that are not positive.
     """
     atoms = Atoms(np.asarray(positions_A), tuple(symbols))
-    if len(atoms) < 2:
+    periodic = cell is not None and any(cell.periodic)
+    if len(atoms) < (1 if periodic else 2):
         raise ValueError(f"a pair distribution needs at least two atoms; {len(atoms)} given")
     if not 0 < bin_A <= r_max_A:
         raise ValueError(f"bin_A is {bin_A} and r_max_A is {r_max_A}; expected 0 < bin_A <= r_max_A")
     n_bins = round(r_max_A / bin_A)
     edges = np.arange(n_bins + 1, dtype=np.float64) * bin_A
-    if cell is not None and cell.whole:
-        ideal, own = np.diff(4 / 3 * np.pi * edges**3) / cell.volume_A3, 0
+    if periodic:
+        ideal, own = np.diff(4 / 3 * np.pi * edges**3) / occupied_A3(atoms.positions_A, cell), 0
     else:
         ideal, own = _ideal_share(edges, semi_axes(atoms.positions_A)), 1
     index = {symbol: k for k, symbol in enumerate(atoms.elements)}
@@ -114,6 +115,18 @@ def _smoothed(values: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
     reach = int(np.ceil(3 * sigma))
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
     return np.convolve(np.pad(values, reach), kernel / kernel.sum(), mode="valid")
+
+
+def occupied_A3(positions_A: NDArray[np.float64], cell: Cell | None) -> float:
+    """Volume in Å³ of the box, of the ellipsoid of `semi_axes`, or of the part of a box that a sheet or a wire takes up.
+
+    Along an edge that does not repeat the atoms take up the distance between the outermost, at least 3 Å.
+    """
+    if cell is None or not any(cell.periodic):
+        return float(4 / 3 * np.pi * semi_axes(positions_A).prod())
+    taken = np.ptp(positions_A @ np.linalg.inv(cell.vectors_A), axis=0)
+    share = np.where(cell.periodic, 1.0, np.maximum(taken, 3 / cell.heights_A))
+    return float(cell.volume_A3 * share.prod())
 
 
 def semi_axes(positions_A: NDArray[np.float64]) -> NDArray[np.float64]:

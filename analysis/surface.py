@@ -28,7 +28,7 @@ def surface_atoms(
     at = positions(positions_A)
     if cell is not None and cell.whole:
         return np.zeros(len(at), bool)
-    probe = probe_A or PROBE * _spacing(at)
+    probe = probe_A or PROBE * _spacing(at, cell)
     _, _, images = images_within(at, 2 * probe, cell)
     outside = np.zeros(len(images), bool)
     outside[_outer_corners(images, probe)] = True
@@ -40,13 +40,13 @@ def surface_atoms(
     return surface
 
 
-def _spacing(at: NDArray[np.float64]) -> float:
-    """Cube root of the volume per atom: of the ellipsoid of the same second moments, which holds if the hull is rugged."""
-    from .pdf import semi_axes
+def _spacing(at: NDArray[np.float64], cell: Cell | None) -> float:
+    """Cube root of the volume per atom."""
+    from .pdf import occupied_A3
 
-    if len(at) < 2 or not np.ptp(at, axis=0).any():
+    if cell is None and (len(at) < 2 or not np.ptp(at, axis=0).any()):
         return 1.0
-    return float((4 / 3 * np.pi * semi_axes(at).prod() / len(at)) ** (1 / 3))
+    return float((occupied_A3(at, cell) / len(at)) ** (1 / 3)) if len(at) else 1.0
 
 
 def _outer_corners(at: NDArray[np.float64], probe: float) -> NDArray[np.int64]:

@@ -27,7 +27,7 @@ from numpy.typing import ArrayLike
 
 from ..atoms import UNKNOWN, Atoms
 from ..cell import Cell
-from ..pdf import Pair, pair_distribution, semi_axes
+from ..pdf import Pair, occupied_A3, pair_distribution, semi_axes
 from .ends import Array, Ints
 
 Weights = Literal["xray", "neutron", "electron", "equal"]
@@ -77,7 +77,7 @@ def structure_factor(
     whole = cell is not None and cell.whole
     reach = _reach(atoms, cell if whole else None) if r_max_A is None else r_max_A
     found = pair_distribution(atoms.positions_A, atoms.symbols, r_max_A=reach, bin_A=min(_BIN_A, reach), cell=cell)
-    volume = cell.volume_A3 if cell is not None and whole else 4 / 3 * np.pi * semi_axes(atoms.positions_A).prod()
+    volume = occupied_A3(atoms.positions_A, cell)
     edges = np.arange(len(found.r_A) + 1) * (2 * found.r_A[0])
     excess = np.column_stack([found.g[pair] for pair in weight]) - 1
     sine = 4 * np.pi * len(atoms) / volume * _transformed(excess, edges, q, window)

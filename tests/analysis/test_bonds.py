@@ -161,3 +161,31 @@ def test_like_pairs_are_bonded_on_demand(rng):
     assert {tuple(sorted((rule.a, rule.b))) for rule in rules} == {("C", "C"), ("C", "Si"), ("Si", "Si")}
     with pytest.raises(ValueError, match="'unlike' or 'all'"):
         default_rules(positions, symbols, pairs="some")
+
+
+@pytest.mark.parametrize(("repeat", "neighbours"), [(1, 3), (3, 3)])
+def test_default_rules_of_a_periodic_sheet(repeat, neighbours):
+    """Graphene, from one cell of two atoms on: bonds of 1.42 Å, second neighbours at 2.46 Å."""
+    from ase.build import graphene
+
+    sheet = graphene(size=(repeat, repeat, 1), vacuum=5.0)
+    cell = Cell(sheet.cell.array, tuple(sheet.pbc))
+    (rule,) = default_rules(sheet.positions, ["C"] * len(sheet), cell)
+    assert 1.45 < rule.distance_A < 2.44
+    assert set(bonds(sheet.positions, ["C"] * len(sheet), [rule], cell).degree.tolist()) == {neighbours}
+
+
+@pytest.mark.parametrize("name", ["diamond", "rocksalt", "bcc", "fcc"])
+def test_default_rules_of_one_cell_of_a_crystal(name):
+    from ase.build import bulk
+
+    crystal = {
+        "diamond": bulk("Si"),
+        "rocksalt": bulk("MgO", "rocksalt", a=4.21),
+        "bcc": bulk("W", cubic=True),
+        "fcc": bulk("Cu"),
+    }[name]
+    cell, symbols = Cell(crystal.cell.array), crystal.get_chemical_symbols()
+    rules = default_rules(crystal.positions, symbols, cell)
+    degree = bonds(crystal.positions, symbols, rules, cell).degree
+    assert set(degree.tolist()) == {{"diamond": 4, "rocksalt": 6, "bcc": 14, "fcc": 12}[name]}
