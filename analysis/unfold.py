@@ -10,7 +10,8 @@ T as S = A T + β, up to chance, and the likelihood of T is raised by
 (W. H. Richardson 1972, doi:10.1364/JOSA.62.000055; L. B. Lucy 1974, doi:10.1086/111605; for histograms with error bars
 G. D'Agostini 1995, doi:10.1016/0168-9002(95)00274-X) until S is explained as well as counting allows. How far such an
 estimate is off is seen on counts drawn in the same way from the estimate: true and measured ones together, member by
-member. Their errors, in reverse, make the 95 % band.
+member. Their errors, in reverse, make the 95 % band, which reaches as far as counts that follow every whim of the measured
+ones. Peaks much narrower than the errors, those of a perfect crystal, cannot be restored, and bands miss their tops.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ Array = NDArray[np.float64]
 
 ITERATIONS = 400
 REPLICAS = 200
+SHARPER = 100
+"""Further steps that take no account of chance: how sharp the counts may be."""
 INSIDE = 0.95
 """Share of cases in which a band holds the truth."""
 
@@ -77,11 +80,16 @@ def unfold(
     # The estimate is smoother than the truth, so replicas of it show about half of what smoothing costs.
     systematic = 2 * np.abs(errors.mean(axis=1))
     tails = np.quantile(errors, [(1 - INSIDE) / 2, (1 + INSIDE) / 2], axis=1) * np.sqrt(together)
-    low, high = truth - tails[1] - systematic, truth - tails[0] + systematic
+    # Sharper counts explain the measured ones as well, and the truth may be as sharp as that.
+    sharp = _raised(counts[:, None], share, background, best, SHARPER, 0.0)[0][:, 0]
+    low = np.minimum(truth - tails[1] - systematic, sharp)
+    high = np.maximum(truth - tails[0] + systematic, sharp)
     return Band(counts, truth, np.floor(np.maximum(low, 0) + 1e-6), np.ceil(np.maximum(high, 0) - 1e-6) + 0.0)
 
 
-def _raised(counts: Array, share: ArrayLike, background: Array, start: Array, steps: int | None) -> tuple[Array, int]:
+def _raised(
+    counts: Array, share: ArrayLike, background: Array, start: Array, steps: int | None, chance: float = 1.0
+) -> tuple[Array, int]:
     """Estimates (n, cases) after so many steps, or when no bin asks for more; and the steps taken.
 
     A bin is changed by as much as its score (slope of the log-likelihood over its standard deviation) exceeds chance.
@@ -96,7 +104,7 @@ def _raised(counts: Array, share: ArrayLike, background: Array, start: Array, st
     for step in range(ITERATIONS if steps is None else steps):
         expected = np.maximum(forth @ true + background[:, None], 1e-9)
         slope = back @ (counts / expected - 1)
-        beyond = np.clip(1 - squares @ (1 / expected) / np.maximum(slope**2, 1e-30), 0, 1)
+        beyond = np.clip(1 - chance * (squares @ (1 / expected)) / np.maximum(slope**2, 1e-30), 0, 1)
         if steps is None and beyond.max() == 0:
             return true, step
         true = true * (1 + beyond * slope / kept)
