@@ -27,6 +27,8 @@ ITERATIONS = 400
 REPLICAS = 200
 SHARPER = 100
 """Further steps that take no account of chance: how sharp the counts may be."""
+DROWNED = 0.1
+"""Share of its own members in what is measured in a bin, below which they may go unseen."""
 INSIDE = 0.95
 """Share of cases in which a band holds the truth."""
 
@@ -83,7 +85,9 @@ def unfold(
     # Sharper counts explain the measured ones as well, and the truth may be as sharp as that.
     sharp = _raised(counts[:, None], share, background, best, SHARPER, 0.0)[0][:, 0]
     low = np.minimum(truth - tails[1] - systematic, sharp)
-    high = np.maximum(truth - tails[0] + systematic, sharp)
+    high = np.maximum(
+        np.maximum(truth - tails[0] + systematic, sharp), truth + _hidden(counts, truth, share, background)
+    )
     return Band(counts, truth, np.floor(np.maximum(low, 0) + 1e-6), np.ceil(np.maximum(high, 0) - 1e-6) + 0.0)
 
 
@@ -109,6 +113,26 @@ def _raised(
             return true, step
         true = true * (1 + beyond * slope / kept)
     return true, ITERATIONS if steps is None else steps
+
+
+def _hidden(counts: Array, true: Array, share: ArrayLike, background: Array) -> Array:
+    """How many members (n,) may hide in bins whose measured ones nearly all came over from others; 0 in all other bins.
+
+    So many that the likelihood of the measured counts falls by no more than chance makes it. The variance of a measured count
+    is that of members that move or stay; where none moves nothing is hidden.
+    """
+    from scipy.sparse import csr_array
+    from scipy.stats import chi2
+
+    forth = csr_array(share)
+    back = forth.T.tocsr()
+    expected = forth @ true + background
+    variance = np.maximum((forth - forth.power(2)) @ true + background, 1e-9)
+    slope = back @ ((counts - expected) / variance)
+    bend = np.maximum(back.power(2) @ (1 / variance), 1e-12)
+    more = (slope + np.sqrt(slope**2 + bend * float(chi2.ppf(INSIDE, 1)))) / bend
+    drowned = (forth.diagonal() * true < DROWNED * expected) & (expected > 0.5)
+    return np.where(drowned, np.maximum(more, 0), 0)
 
 
 def _errors(best: Array, share: ArrayLike, background: Array, steps: int, rng: np.random.Generator) -> Array:

@@ -24,6 +24,7 @@ SCATTERED_PER_A = np.arange(0.4, 20.01, 0.05)
 """Wave numbers at which the structure factor is told."""
 CRYSTALLINE = 7
 """An atom with at least so many neighbours that are ordered as it is stands in a crystal."""
+_DIHEDRALS, _TURN_DEG = "dihedral_angles_deg", np.arange(-180, 181, 10)
 FEWEST_ATOMS = 2
 MOST_ATOMS_IN_BANDS = 100_000
 """In larger models counting errors are as small as they are; bands would take longer than all the rest."""
@@ -150,18 +151,16 @@ def _scattering(model: Described) -> Numbers:
 
 def _bonded(model: Described) -> Numbers:
     from analysis.bands import angle_bands, degree_bands, length_bands
-    from analysis.order import dihedral_angles
 
     atoms, network, of = model.atoms, model.network, model.counted
     draws = model.settings.draws if model.banded else 0
     lengths = length_bands(atoms, network, model.rng(), count=draws, of=of)
     angles = angle_bands(atoms, network, model.rng(), count=draws, of=of)
-    dihedrals = dihedral_angles(network, atoms.positions_A, atoms.symbols, atoms.cell, of)
     degrees = degree_bands(atoms, lambda atoms: model.drawn(atoms).network, model.rng(), count=draws, of=of)
     return {
         "bond_lengths_A": {kind: _binned(found) for kind, found in lengths.items()},
         "bond_angles_deg": {kind: _binned(found) for kind, found in angles.items()},
-        "dihedral_angles_deg": {kind: _turns(values) for kind, values in dihedrals.items()},
+        _DIHEDRALS: {kind: {"edges": _TURN_DEG, "value": counts} for kind, counts in _dihedrals(model).items()},
         "coordination": {
             element: {"mean": mean, "counts": _of_band(degrees[element])}
             for element, mean in _mean_degrees(model).items()
@@ -255,12 +254,19 @@ def _limits(model: Described) -> Numbers:
     def numbers(atoms: Atoms) -> Numbers:
         drawn = model.drawn(atoms)
         told = _counts(drawn) | _rings(drawn) | _order(drawn) | {"structure_factor": _scattering(drawn).get("S", {})}
-        told["coordination"] = _mean_degrees(drawn)
+        told |= {"coordination": _mean_degrees(drawn), _DIHEDRALS: _dihedrals(drawn)}
         told["defects"] = {name: len(value) for name, value in told["defects"].items() if name != "expected"}
         return {path: value for path, value in _flat(told) if not path.startswith("ring_sizes")}
 
     bands = band_of(model.atoms, numbers, model.rng(), model.settings.draws)
-    return {"limits": {path: _at_least_zero(path, band) for path, band in bands.items()}}
+    limits = {path: _at_least_zero(path, band) for path, band in bands.items()}
+    dihedrals = {path: limits.pop(path) for path in bands if path.startswith(_DIHEDRALS)}
+    return {
+        "limits": limits,
+        _DIHEDRALS: {
+            path.removeprefix(f"{_DIHEDRALS}."): {"edges": _TURN_DEG, **told} for path, told in dihedrals.items()
+        },
+    }
 
 
 def _mean_degrees(model: Described) -> dict[str, float]:
@@ -300,6 +306,10 @@ def _binned(found: Any) -> Numbers:
     return {"edges": np.round(found.edges, 5), **_of_band(found.counts)}
 
 
-def _turns(angles_deg: np.ndarray) -> Numbers:
-    counts, edges = np.histogram(angles_deg, np.arange(-180, 181, 10))
-    return {"edges": edges, "value": counts}
+def _dihedrals(model: Described) -> dict[str, np.ndarray]:
+    """Number of dihedral angles in steps of 10°, per chain of elements."""
+    from analysis import dihedral_angles
+
+    atoms = model.atoms
+    angles = dihedral_angles(model.network, atoms.positions_A, atoms.symbols, atoms.cell, model.counted)
+    return {chain: np.histogram(values, _TURN_DEG)[0] for chain, values in angles.items()}
