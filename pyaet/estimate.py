@@ -17,6 +17,7 @@ from pyaet.io.angles import read_angles
 from pyaet.io.errors import InputError
 from pyaet.io.fourdstem import check_counts
 from pyaet.io.images import inspect_stack, read_stack
+from pyaet.io.structures import read_structure
 from pyaet.memory import TiltSize, device_bytes, likelihood_bytes, resident_bytes, tomography_bytes, volume_bytes
 from pyaet.plan import NO_INPUT, Input, Plan, Simulation, Tomography
 from pyaet.simulate.fourdstem import Recording
@@ -62,6 +63,8 @@ def estimate(plan: Plan, device: str | None = None) -> dict[str, Any]:
     first = _first(plan, workers, place)
     if plan.truth is not None:
         first.told["truth_atoms"] = len(read_truth(plan.truth))
+    if plan.structure.reference is not None:
+        first.told["reference_atoms"] = len(read_structure(plan.structure.reference))
     bytes_tomo, seconds_tomo = _tomography(plan, first.shape, workers, place)
     told, bytes_fit, seconds_fit = _likelihood(plan, first, workers)
     need, free = max(first.bytes, bytes_tomo, bytes_fit), available_memory_bytes(place)

@@ -157,6 +157,15 @@ def test_stages_alone_do_what_the_run_does(series: Path, capsys: pytest.CaptureF
     assert json.loads(out)["sizes"] == {"3": 12, "4": 6}
 
 
+def test_a_reference_that_is_not_there_is_told_before_the_run(series: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = series / "plan.toml"
+    path.write_text(path.read_text() + '\n[structure]\nreference = "nowhere.cif"\n')
+    code, _, err = call(capsys, "run", path)
+    assert code == 2
+    assert "nowhere.cif" in err
+    assert not (series / "run" / "projections.h5").exists()
+
+
 def test_a_stage_does_not_overwrite_its_input(series: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = series / "counts.npy"
     before = path.read_bytes()
