@@ -274,6 +274,18 @@ def row(ball: Ball, rows: Rows, node: int, depth: int) -> int:  # pragma: no cov
 
 
 @compiled
+def widened(  # pragma: no cover - compiled
+    sizes: NDArray[np.int32], nodes: NDArray[np.int32], filled: Ints, size: int
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """The sizes and nodes of the rings found, with room for one more of `size`; filled: (2,) how much of both is in use."""
+    if filled[0] == len(sizes):
+        sizes = np.concatenate((sizes, np.empty(len(sizes), np.int32)))
+    if filled[1] + size > len(nodes):
+        nodes = np.concatenate((nodes, np.empty(len(nodes) + size, np.int32)))
+    return sizes, nodes
+
+
+@compiled
 def shells(graph: Graph, count: int) -> Ints:  # pragma: no cover - compiled
     """Number of images 1, 2, … `count` bonds from every atom, (atom, count)."""
     n = len(graph.start) - 1

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..compiled import compiled
-from .ball import Ball, Rows, row
+from .ball import Ball, Rows, row, widened
 
 Nodes = NDArray[np.int32]
 Ints = NDArray[np.int64]
@@ -105,10 +105,7 @@ def _traced(  # pragma: no cover - compiled
     cursor[1] = ball.start[end]
     while at >= 1:
         if at == size - 1:
-            if filled[0] == len(sizes):
-                sizes = np.concatenate((sizes, np.empty(len(sizes), np.int32)))
-            if filled[1] + size > len(nodes):
-                nodes = np.concatenate((nodes, np.empty(len(nodes) + size, np.int32)))
+            sizes, nodes = widened(sizes, nodes, filled, size)
             sizes[filled[0]] = size
             nodes[filled[1] : filled[1] + size] = path
             filled[0] += 1

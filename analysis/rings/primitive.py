@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..compiled import compiled
-from .ball import Ball, Rows, row
+from .ball import Ball, Rows, row, widened
 
 Ints = NDArray[np.int64]
 
@@ -218,10 +218,7 @@ def _kept(  # pragma: no cover - compiled
     s: int, size: int, arms: Arms, sizes: NDArray[np.int32], nodes: NDArray[np.int32], filled: Ints
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Write down the ring that `arms.node` holds: root, left arm up, right arm down."""
-    if filled[0] == len(sizes):
-        sizes = np.concatenate((sizes, np.empty(len(sizes), np.int32)))
-    if filled[1] + size > len(nodes):
-        nodes = np.concatenate((nodes, np.empty(len(nodes) + size, np.int32)))
+    sizes, nodes = widened(sizes, nodes, filled, size)
     sizes[filled[0]] = size
     filled[0] += 1
     at = filled[1]
