@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,6 +43,7 @@ def _options(version: bool = typer.Option(False, "--version", help="Show the ver
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the command; leaves through `sys.exit` with the exit code."""
     signal.signal(signal.SIGTERM, _terminate)
+    sys.unraisablehook = _unraisable
     sys.exit(_exit_code(arguments))
 
 
@@ -76,3 +78,12 @@ def _complain(text: str, code: int) -> int:
 
 def _terminate(number: int, frame: Any) -> None:
     raise KeyboardInterrupt
+
+
+def _unraisable(fault: Any) -> None:
+    """Raise an interruption once more that came while an object was taken apart, where Python drops exceptions."""
+    if not issubclass(fault.exc_type, KeyboardInterrupt):
+        return sys.__unraisablehook__(fault)
+    again = threading.Timer(0.05, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
+    again.daemon = True
+    again.start()

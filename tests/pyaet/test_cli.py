@@ -204,6 +204,27 @@ def test_ctrl_c_exits_130_and_the_run_resumes(series: Path, capsys: pytest.Captu
     assert call(capsys, "run", series / "plan.toml")[0] == 0
 
 
+def test_an_interruption_is_heard_where_python_drops_exceptions() -> None:
+    code = """
+import os, signal, time
+from pyaet import cli
+
+class Dying:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+
+def work(*_, **__):
+    Dying()
+    time.sleep(60)
+
+cli.app = work
+cli.main([])
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stderr) == (130, "pyaet: interrupted; run the same command again to resume\n")
+
+
 def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = call(capsys, "--help")
     assert code == 0
