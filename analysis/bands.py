@@ -7,7 +7,7 @@ errors move members between bins, from the measured atoms and from atoms moved o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 
@@ -29,6 +29,12 @@ Mask = NDArray[np.bool_] | None
 MOST_MEMBERS = 1_500_000
 """More pairs than this are not followed; a random choice of them tells how pairs move."""
 
+FINER = 4
+"""Bins within one of a histogram of lengths or angles, over which members are followed."""
+
+POWERS = (1, 2, 3)
+"""Powers of the ratio by which errors break less on the way from the truth."""
+
 
 @dataclass(frozen=True, eq=False)
 class Binned:
@@ -49,7 +55,7 @@ def pair_bands(atoms: Atoms, pairs: PairDistribution, rng: np.random.Generator, 
     outside = len(kinds) * n_bins
     beyond = round((label(atoms) == outside).sum() / followed)
     measured = np.append(np.concatenate([pairs.counts[kind] for kind in kinds]), beyond)
-    whole = _unfolded(atoms, label, outside + 1, rng, count, measured)
+    whole = _unfolded(atoms, label, outside + 1, rng, count, measured, runs=[n_bins] * len(kinds) + [1])
     found = {}
     for k, kind in enumerate(kinds):
         part = whole.part(slice(k * n_bins, (k + 1) * n_bins))
@@ -123,7 +129,7 @@ def degree_bands(
 
     labels = len(rank) * width
     measured = np.bincount(label(atoms), minlength=labels)
-    whole = _unfolded(atoms, label, labels, rng, count, measured, sharper=True)
+    whole = _unfolded(atoms, label, labels, rng, count, measured, sharper=True, runs=[width] * len(rank))
     return {element: whole.part(slice(k * width, (k + 1) * width)) for element, k in rank.items()}
 
 
@@ -136,8 +142,10 @@ def ring_bands(
     """
     tallies = [_Tally(Counter(), Counter(), Counter()) for _ in range(2)]
     own = _ring_sets(rings)
+    drawn = []
     for model in draws(atoms, count, rng):
         one = _ring_sets(rings_of(model))
+        drawn.append(one)
         tallies[0].add(own, one)
         tallies[1].add(one, _ring_sets(rings_of(next(draws(model, 1, rng)))))
     sizes = sorted(own.keys() | tallies[0].before.keys() | tallies[0].made.keys())
@@ -147,9 +155,15 @@ def ring_bands(
         for name in ("before", "lost", "made")
     )
     share = lost / np.maximum(before, 1)
-    share = share[0] * _sharpened(share[0], share[1])
-    appear = made[0] / count * _sharpened(made[0], made[1])
-    whole = unfold(measured, np.vstack([np.diag(1 - share), share]), rng, appear)
+    totals = np.array([[len(one.get(size, ())) for size in sizes] for one in drawn])
+    together = _together(totals, (share[0] - share[0] ** 2) * measured + made[0] / count)
+    ways = []
+    for power in POWERS:
+        broken = share[0] * _sharpened(share[0], share[1]) ** power
+        appear = made[0] / count * _sharpened(made[0], made[1]) ** power
+        moves = np.vstack([np.diag(1 - broken), broken])
+        ways.append(unfold(measured, moves, rng, appear, together, runs=[1] * len(sizes)))
+    whole = _spanning(ways)
     return {size: whole.part(slice(k, k + 1)) for k, size in enumerate(sizes)}
 
 
@@ -172,9 +186,24 @@ class _Tally:
 def _sharpened(once: Array, twice: Array) -> Array:
     """Ratio (≤ 1) by which errors broke less on the way from the truth than they do from the atoms, seen one step further on.
 
-    Bonds of measured atoms are nearer to the limit of a bond than true ones, and those of draws nearer still.
+    Bonds of measured atoms are nearer to the limit of a bond than true ones, and those of draws nearer still. By the same ratio
+    again where the density of distances at the limit is even, by up to its fifth power where the limit is in a wide gap, see `POWERS`.
     """
     return np.minimum(np.divide(once, twice, out=np.ones_like(once), where=twice > 0), 1.0)
+
+
+def _together(drawn: NDArray[np.int64], alone: Array) -> float:
+    """How many times (≥ 1) counts of draws (draws, n) vary more than those of members that move each on its own, `alone` (n,)."""
+    varied = alone > 5
+    if len(drawn) < 2 or not varied.any():
+        return 1.0
+    return max(float((np.var(drawn[:, varied], axis=0, ddof=1) / alone[varied]).mean()), 1.0)
+
+
+def _spanning(ways: list[Band]) -> Band:
+    """The middle one of three estimates, with limits as far as those of any."""
+    low, high = np.min([way.low for way in ways], axis=0), np.max([way.high for way in ways], axis=0)
+    return Band(ways[1].value, ways[1].best, low, high)
 
 
 def _ring_sets(rings: RingList) -> dict[int, set[tuple[int, ...]]]:
@@ -220,10 +249,12 @@ def _unfolded(
     count: int,
     measured: Ints,
     sharper: bool = False,
+    finer: int = 1,
+    runs: Sequence[int] | None = None,
 ) -> Band:
     """Band of the counts, from how members go from bin to bin in draws of the atoms, and on in draws of those.
 
-    sharper: members leave a bin by passing a limit, which fewer of the true ones are near to, see `_sharpened`.
+    sharper: members leave a bin by passing a limit, which fewer of the true ones are near to, see `_sharpened`. finer, runs: see `unfold`.
     """
     from scipy.sparse import coo_array, csr_array, diags_array
 
@@ -239,14 +270,19 @@ def _unfolded(
     drawn = [np.maximum(np.asarray(step.sum(axis=0)).ravel(), 1) for step in steps]
     moves = steps[0] + steps[1]
     share = moves / (drawn[0] + drawn[1])
-    if sharper:
-        stay = [step.diagonal() / every for step, every in zip(steps, drawn, strict=True)]
-        less = _sharpened(1 - stay[0], 1 - stay[1])
-        moves = share * less + diags_array(np.where(moves.sum(axis=0) > 0, 1 - less, 0.0))
     alone = (share - share.power(2)) @ np.bincount(own, minlength=labels)
-    varied = alone > 5
-    together = float((np.var(histograms, axis=0, ddof=1)[varied] / alone[varied]).mean()) if varied.any() else 1.0
-    return unfold(measured, moves, rng, together=max(together, 1.0))
+    together = _together(np.array(histograms), alone)
+    if not sharper:
+        return unfold(measured, moves, rng, None, together, finer, runs)
+    left = [1 - step.diagonal() / every for step, every in zip(steps, drawn, strict=True)]
+    ratio = _sharpened(left[0], left[1])
+    # One draw more that stays: few draws from a bin do not tell that all of its members leave it.
+    share = (moves + diags_array(np.ones(labels))) / (drawn[0] + drawn[1] + 1)
+    ways = []
+    for less in (ratio**power for power in POWERS):
+        fewer = share * less + diags_array(1 - less * np.asarray(share.sum(axis=0)).ravel())
+        ways.append(unfold(measured, fewer, rng, None, together, finer, runs))
+    return _spanning(ways)
 
 
 def _by_kind(
@@ -255,6 +291,7 @@ def _by_kind(
     """Bands of the histogram of a value of every member, one histogram per kind of member.
 
     Bins are `least` wide, or as many times as it takes to be no narrower than the error of a value: finer ones tell nothing.
+    Where in a bin members are does tell where they go, so that they are followed over `FINER` bins in each.
     """
     own = value(atoms)
     error = np.abs(value(next(draws(atoms, 1, rng))) - own) if count else np.zeros(len(own))
@@ -269,9 +306,9 @@ def _by_kind(
         def label(
             model: Atoms, mine: NDArray[np.bool_] = mine, width: float = width, first: int = first, n: int = n_bins
         ) -> Ints:
-            return np.clip((value(model)[mine] / width).astype(np.int64) - first, 0, n - 1)
+            return np.clip((value(model)[mine] * FINER / width).astype(np.int64) - first * FINER, 0, n * FINER - 1)
 
-        measured = np.bincount(label(atoms), minlength=n_bins)
-        band = _unfolded(atoms, label, n_bins, rng, count, measured)
+        measured = np.bincount(label(atoms), minlength=n_bins * FINER)
+        band = _unfolded(atoms, label, n_bins * FINER, rng, count, measured, finer=FINER)
         found[kind] = Binned((first + np.arange(n_bins + 1, dtype=np.float64)) * width, band)
     return found

@@ -8,25 +8,41 @@ T as S = A T + β, up to chance, and the likelihood of T is raised by
     T ← T · Aᵀ(S / (A T + β)) / Aᵀ1
 
 (W. H. Richardson 1972, doi:10.1364/JOSA.62.000055; L. B. Lucy 1974, doi:10.1086/111605; for histograms with error bars
-G. D'Agostini 1995, doi:10.1016/0168-9002(95)00274-X) until S is explained as well as counting allows. How far such an
-estimate is off is seen on counts drawn in the same way from the estimate: true and measured ones together, member by
-member. Their errors, in reverse, make the 95 % band, which reaches as far as counts that follow every whim of the measured
-ones. Peaks much narrower than the errors, those of a perfect crystal, cannot be restored, and bands miss their tops.
+G. D'Agostini 1995, doi:10.1016/0168-9002(95)00274-X). More steps make T sharper: after k of them a peak without width has
+about (2k)^-¼ of that of the errors. How many to make, the counts say themselves: half of the members, by lot, give
+estimates, and those that foretell the other half best, or no worse than chance allows, are taken.
+
+How far such an estimate is off is seen on counts drawn in the same way from it: true and measured ones together, member by
+member. Their errors, in reverse, make the 95 % band, which spans those of the smoothest and of the sharpest estimate. Where
+peaks much narrower than the errors are asked for, as by the distances of a perfect crystal, nothing tells peaks that stand
+close together from one another: members may then be anywhere within `NEAR` of an error.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
 Array = NDArray[np.float64]
 
-ITERATIONS = 400
-REPLICAS = 200
-SHARPER = 100
-"""Further steps that take no account of chance: how sharp the counts may be."""
+STEPS = (0, 1, 2, 3, 5, 7, 10, 14, 20, 30, 45, 70, 100, 150, 200, 300, 500, 700, 1000, 1500, 2000, 3000)
+"""Numbers of steps that are tried."""
+SPLITS = 4
+"""Times that members are parted into halves."""
+BEHIND = 2.0
+"""Log-likelihood of the other half that an estimate may fall short of the best by chance (half of χ² at 95 %)."""
+REPLICAS = 100
+SHARP = 150
+"""Steps from which on peaks are narrower than a quarter of the errors."""
+NEAR = 0.6
+"""Share of an error within which the place of a member is then not known."""
 DROWNED = 0.1
 """Share of its own members in what is measured in a bin, below which they may go unseen."""
 INSIDE = 0.95
@@ -58,94 +74,136 @@ def unfold(
     rng: np.random.Generator,
     appear: ArrayLike | None = None,
     together: float = 1.0,
+    finer: int = 1,
+    runs: Sequence[int] | None = None,
 ) -> Band:
     """The true counts behind the `measured` (n,), with a 95 % band rounded outwards to whole numbers.
 
     moves: (n, n) how many members of bin b (column) were drawn into bin j (row), a dense or a scipy sparse matrix; a column's
     sum is the number of draws from that bin, its rest having vanished, so it may carry one row more, (n + 1, n), for those.
     appear: (n,) expected number of members that appear from nothing in one draw. together: variance of the counts of draws
-    over that of members that move each on its own.
+    over that of members that move each on its own. finer: so many bins that follow each other become one of the band, of
+    n / finer. runs: how many bins belong together on one axis, then on the next, summing to n; all of them are when not given.
     """
-    from scipy.sparse import csr_array
-
     counts = np.asarray(measured, dtype=np.float64)
+    share = _shares(moves, len(counts))
+    background = np.zeros(len(counts)) if appear is None else np.asarray(appear, dtype=np.float64)
+    least, likeliest, most = _steps(counts, share, background, together, rng)
+    lows, highs = [], []
+    for steps in sorted({least, likeliest, most}):
+        estimate = _raised(counts[:, None], share, background, steps)[:, 0]
+        if steps == likeliest:
+            best = estimate
+        errors = _gathered(_errors(estimate, share, background, steps, rng), finer)
+        # An estimate is smoother than the truth, so replicas of it show only a part of what smoothing costs.
+        systematic = 1.5 * np.abs(errors.mean(axis=1))
+        tails = np.quantile(errors, [(1 - INSIDE) / 2, (1 + INSIDE) / 2], axis=1) * np.sqrt(together)
+        lows.append(_gathered(estimate, finer) - tails[1] - systematic)
+        highs.append(_gathered(estimate, finer) - tails[0] + systematic)
+    hidden = _hidden(counts, best, share, background)
+    highs.append(_gathered(best, finer) + hidden.reshape(-1, finer).max(axis=1))
+    if max(least, 1) * most >= SHARP**2:
+        certain, possible = _nearby(best, share, finer, runs or [len(counts)])
+        lows.append(certain)
+        highs.append(possible)
+    low, high = np.min(lows, axis=0), np.max(highs, axis=0)
+    return Band(
+        _gathered(counts, finer),
+        _gathered(best, finer),
+        np.floor(np.maximum(low, 0) + 1e-6),
+        np.ceil(np.maximum(high, 0) - 1e-6) + 0.0,
+    )
+
+
+def _shares(moves: ArrayLike, n: int) -> csr_array:
+    """A (n, n): probabilities to move from a bin (column) to another (row). A bin that was never drawn from keeps its members."""
+    from scipy.sparse import csr_array, diags_array
+
     flows = csr_array(moves).astype(np.float64)
     drawn = np.asarray(flows.sum(axis=0)).ravel()
-    # A bin that was never drawn from keeps its members.
-    still = csr_array((np.ones(len(counts)), (np.arange(len(counts)),) * 2)) * (drawn == 0)
-    share = (flows[: len(counts)] * np.where(drawn > 0, 1 / np.maximum(drawn, 1e-300), 0) + still).tocsr()
-    background = np.zeros(len(counts)) if appear is None else np.asarray(appear, dtype=np.float64)
-    start = (counts + share @ counts) / 2 + 1e-9
-    best, steps = _raised(counts[:, None], share, background, start[:, None], None)
-    truth = best[:, 0]
-    errors = _errors(truth, share, background, steps, rng)
-    # The estimate is smoother than the truth, so replicas of it show about half of what smoothing costs.
-    systematic = 2 * np.abs(errors.mean(axis=1))
-    tails = np.quantile(errors, [(1 - INSIDE) / 2, (1 + INSIDE) / 2], axis=1) * np.sqrt(together)
-    # Sharper counts explain the measured ones as well, and the truth may be as sharp as that.
-    sharp = _raised(counts[:, None], share, background, best, SHARPER, 0.0)[0][:, 0]
-    low = np.minimum(truth - tails[1] - systematic, sharp)
-    high = np.maximum(
-        np.maximum(truth - tails[0] + systematic, sharp), truth + _hidden(counts, truth, share, background)
-    )
-    return Band(counts, truth, np.floor(np.maximum(low, 0) + 1e-6), np.ceil(np.maximum(high, 0) - 1e-6) + 0.0)
+    moved = flows[:n] @ diags_array(np.divide(1, drawn, out=np.zeros(n), where=drawn > 0))
+    return csr_array(moved + diags_array((drawn == 0).astype(np.float64)))
 
 
-def _raised(
-    counts: Array, share: ArrayLike, background: Array, start: Array, steps: int | None, chance: float = 1.0
-) -> tuple[Array, int]:
-    """Estimates (n, cases) after so many steps, or when no bin asks for more; and the steps taken.
-
-    A bin is changed by as much as its score (slope of the log-likelihood over its standard deviation) exceeds chance.
-    """
-    from scipy.sparse import csr_array
-
-    forth = csr_array(share)
-    back = forth.T.tocsr()
-    squares = back.power(2)
-    kept = np.maximum(np.asarray(forth.sum(axis=0)).ravel(), 1e-12)[:, None]
-    true = start
-    for step in range(ITERATIONS if steps is None else steps):
-        expected = np.maximum(forth @ true + background[:, None], 1e-9)
-        slope = back @ (counts / expected - 1)
-        beyond = np.clip(1 - chance * (squares @ (1 / expected)) / np.maximum(slope**2, 1e-30), 0, 1)
-        if steps is None and beyond.max() == 0:
-            return true, step
-        true = true * (1 + beyond * slope / kept)
-    return true, ITERATIONS if steps is None else steps
+def _gathered(fine: Array, finer: int) -> Array:
+    """Sums of every `finer` bins along the first axis."""
+    return fine.reshape(-1, finer, *fine.shape[1:]).sum(axis=1)
 
 
-def _hidden(counts: Array, true: Array, share: ArrayLike, background: Array) -> Array:
+def _steps(
+    counts: Array, share: csr_array, background: Array, together: float, rng: np.random.Generator
+) -> tuple[int, int, int]:
+    """How many steps foretell the other half of the members no worse than chance allows: the fewest, the likeliest, the most."""
+    halves = np.stack([rng.binomial(counts.astype(np.int64), 0.5) for _ in range(SPLITS)], axis=1).astype(np.float64)
+    others = counts[:, None] - halves
+    estimate = _raised(halves, share, background / 2, 0)
+    behind = BEHIND * together
+    likelihoods: list[float] = []
+    for before, steps in zip((0, *STEPS), STEPS, strict=False):
+        estimate = _raised(halves, share, background / 2, steps - before, estimate)
+        expected = np.maximum(share @ estimate + background[:, None] / 2, 1e-9)
+        likelihoods.append(float((others * np.log(expected) - expected).sum()) / SPLITS)
+        if likelihoods[-1] < max(likelihoods) - 3 * behind:
+            break
+    near = np.flatnonzero(np.array(likelihoods) >= max(likelihoods) - behind)
+    return STEPS[near[0]], STEPS[int(np.argmax(likelihoods))], STEPS[near[-1]]
+
+
+def _raised(counts: Array, share: csr_array, background: Array, steps: int, start: Array | None = None) -> Array:
+    """Estimates (n, cases) after so many steps from `start`, or from counts that errors have widened by half as much again."""
+    back = share.T.tocsr()
+    kept = np.maximum(np.asarray(share.sum(axis=0)).ravel(), 1e-12)[:, None]
+    true = (counts + share @ counts) / 2 + 1e-9 if start is None else start
+    for _ in range(steps):
+        true = true * (back @ (counts / np.maximum(share @ true + background[:, None], 1e-9))) / kept
+    return true
+
+
+def _nearby(best: Array, share: csr_array, finer: int, runs: Sequence[int]) -> tuple[Array, Array]:
+    """Members (n / finer,) certainly in a bin and possibly in it, where places are known to `NEAR` of an error only."""
+    entries = share.tocoo()
+    begin = np.repeat(np.cumsum([0, *runs[:-1]]), runs)
+    end = np.repeat(np.cumsum(runs), runs)
+    step = (entries.row - entries.col).astype(np.float64)
+    weight = entries.data * best[entries.col] * (begin[entries.row] == begin[entries.col])
+    error = np.sqrt(float(np.average(step**2, weights=weight))) if weight.sum() > 0 else 0.0
+    reach = round(NEAR * error)
+    below = np.concatenate([[0.0], np.cumsum(best)])
+    first, last = np.arange(0, len(best), finer), np.arange(finer - 1, len(best), finer)
+    possible = below[np.minimum(last + 1 + reach, end[last])] - below[np.maximum(first - reach, begin[first])]
+    outer = np.minimum(first + reach, len(best))
+    certain = below[np.maximum(last + 1 - reach, outer)] - below[outer]
+    return certain, possible + 2 * np.sqrt(possible) * (reach > 0)
+
+
+def _hidden(counts: Array, true: Array, share: csr_array, background: Array) -> Array:
     """How many members (n,) may hide in bins whose measured ones nearly all came over from others; 0 in all other bins.
 
     So many that the likelihood of the measured counts falls by no more than chance makes it. The variance of a measured count
     is that of members that move or stay; where none moves nothing is hidden.
     """
-    from scipy.sparse import csr_array
     from scipy.stats import chi2
 
-    forth = csr_array(share)
-    back = forth.T.tocsr()
-    expected = forth @ true + background
-    variance = np.maximum((forth - forth.power(2)) @ true + background, 1e-9)
+    back = share.T.tocsr()
+    expected = share @ true + background
+    variance = np.maximum((share - share.power(2)) @ true + background, 1e-9)
     slope = back @ ((counts - expected) / variance)
     bend = np.maximum(back.power(2) @ (1 / variance), 1e-12)
     more = (slope + np.sqrt(slope**2 + bend * float(chi2.ppf(INSIDE, 1)))) / bend
-    drowned = (forth.diagonal() * true < DROWNED * expected) & (expected > 0.5)
+    drowned = (share.diagonal() * true < DROWNED * expected) & (expected > 0.5)
     return np.where(drowned, np.maximum(more, 0), 0)
 
 
-def _errors(best: Array, share: ArrayLike, background: Array, steps: int, rng: np.random.Generator) -> Array:
+def _errors(best: Array, share: csr_array, background: Array, steps: int, rng: np.random.Generator) -> Array:
     """Estimate minus truth (n, replicas) of counts drawn from the estimate."""
-    from scipy.sparse import coo_array, csr_array
+    from scipy.sparse import csr_array
 
-    flow = coo_array(share)
-    lost = np.maximum(1 - np.asarray(csr_array(share).sum(axis=0)).ravel(), 0)
+    flow = share.tocoo()
+    lost = np.maximum(1 - np.asarray(share.sum(axis=0)).ravel(), 0)
     n = len(best)
     moved = rng.poisson((flow.data * best[flow.col])[:, None], (flow.nnz, REPLICAS)).astype(np.float64)
     to_bins = csr_array((np.ones(flow.nnz), (flow.row, np.arange(flow.nnz))), shape=(n, flow.nnz))
     from_bins = csr_array((np.ones(flow.nnz), (flow.col, np.arange(flow.nnz))), shape=(n, flow.nnz))
     true = from_bins @ moved + rng.poisson((lost * best)[:, None], (n, REPLICAS))
     seen = to_bins @ moved + rng.poisson(background[:, None], (n, REPLICAS))
-    start = (seen + csr_array(share) @ seen) / 2 + 1e-9
-    return _raised(seen, share, background, start, steps)[0] - true
+    return _raised(seen, share, background, steps) - true

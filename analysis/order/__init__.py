@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .angles import AngleList, angles_of, bond_angles, dihedral_angles
+from .angles import AngleList, angles_of, bond_angles, bond_lengths, dihedral_angles
 from .scattering import StructureFactor, debye, faber_ziman_weights, scattering_factor, structure_factor
 from .short_range import warren_cowley
 from .steinhardt import bond_order, bond_order_w, solid_bonds
@@ -15,6 +15,7 @@ __all__ = [
     "VoronoiCells",
     "angles_of",
     "bond_angles",
+    "bond_lengths",
     "bond_order",
     "bond_order_w",
     "debye",

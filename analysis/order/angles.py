@@ -1,4 +1,4 @@
-"""Bond angles and dihedral angles of a network, by the elements along them.
+"""Bond lengths, bond angles and dihedral angles of a network, by the elements along them.
 
 Angles are in degrees. A dihedral angle has the sign of the IUPAC (Compendium of Chemical Terminology, "torsion angle",
 doi:10.1351/goldbook.T06406): looking along the middle bond, positive where the front bond must be turned clockwise to
@@ -47,6 +47,24 @@ def angles_of(network: Network, of: ArrayLike | None = None) -> AngleList:
     atoms = np.column_stack([ends.to[one], ends.origin[one], ends.to[other]])
     both = np.column_stack([one, other])
     return AngleList(atoms, ends.bond[both], ends.sign[both])
+
+
+def bond_lengths(
+    network: Network,
+    positions_A: ArrayLike,
+    symbols: Sequence[str],
+    cell: Cell | None = None,
+    of: ArrayLike | None = None,
+) -> dict[str, Array]:
+    """Lengths of bonds in Å, each once, under names as "O-Si", in alphabetical order.
+
+    of: mask (n,) of atoms, at least one of which a bond must have, all if None. The other arguments are those of `bond_angles`.
+    """
+    names = np.array(check_symbols(symbols, network.n_atoms))
+    counted = np.flatnonzero(chosen(of, network.n_atoms)[network.pairs].any(axis=1))
+    lengths = np.linalg.norm(bond_vectors(network, positions_A, cell)[counted], axis=1)
+    kinds = np.array(["-".join(sorted(pair)) for pair in names[network.pairs[counted]].tolist()], dtype=np.str_)
+    return {kind: lengths[kinds == kind] for kind in np.unique(kinds).tolist()}
 
 
 def bond_angles(

@@ -42,34 +42,32 @@ def with_limits(record: Record | None) -> str:
     return f"{text} ({_plain(float(record['low']))}–{_plain(float(record['high']))})" if has_limits(record) else text
 
 
-def _moments(record: Record | None) -> tuple[float, float, float] | None:
-    """Return the mean, median and standard deviation that the bins of a histogram tell, in the unit of its edges."""
-    if record is None or total(record) <= 0:
-        return None
-    edges, counts = np.asarray(record["edges"], dtype=float), np.nan_to_num(np.asarray(record["value"], dtype=float))
-    middle, below = (edges[:-1] + edges[1:]) / 2, np.concatenate([[0], np.cumsum(counts)])
-    mean = float(np.average(middle, weights=counts))
-    spread = float(np.sqrt(np.average((middle - mean) ** 2, weights=counts)))
-    return mean, float(np.interp(below[-1] / 2, below, edges)), spread
+def _estimate(record: Record | None, key: str, digits: int, factor: float = 1.0) -> str:
+    """Return the best estimate of a number of a histogram with its limits, as 1.612 (1.611–1.613); a dash where there is none."""
+    told = _part(record, key)
+    if told.get("value") is None:
+        return "–"
+    low, best, high = (
+        f"{factor * float(told.get(name, told['value'])):.{digits}f}" for name in ("low", "best", "high")
+    )
+    return f"{best} ({low}–{high})" if has_limits(told) else best
 
 
 def bond_table(found: Record, reference: Record | None, name: str) -> str:
-    """Return number, median in Å and spread in pm of the bonds of each pair of elements."""
+    """Return number, mean in Å and spread in pm of the bonds of each pair of elements, errors of the atoms taken out."""
 
     def cells(record: Record | None) -> tuple[str, ...]:
-        moments = _moments(record)
-        return (f"{total(record):.0f}", f"{moments[1]:.3f}", f"{100 * moments[2]:.1f}") if moments else ("–",) * 3
+        return f"{total(record):.0f}", _estimate(record, "mean", 3), _estimate(record, "spread", 1, 100.0)
 
-    heads = ("bonds", "median (Å)", "spread (pm)")
+    heads = ("bonds", "mean (Å)", "spread (pm)")
     return _by_kind("bond_lengths_A", found, reference, name, ("bond", *heads), cells, "Bonds")
 
 
 def angle_table(found: Record, reference: Record | None, name: str) -> str:
-    """Return number, mean and spread in degrees of the angles of each three elements."""
+    """Return number, mean and spread in degrees of the angles of each three elements, errors of the atoms taken out."""
 
     def cells(record: Record | None) -> tuple[str, ...]:
-        moments = _moments(record)
-        return (f"{total(record):.0f}", f"{moments[0]:.1f}", f"{moments[2]:.1f}") if moments else ("–",) * 3
+        return f"{total(record):.0f}", _estimate(record, "mean", 1), _estimate(record, "spread", 1)
 
     heads = ("angles", "mean (°)", "spread (°)")
     return _by_kind("bond_angles_deg", found, reference, name, ("angle", *heads), cells, "Bond angles")

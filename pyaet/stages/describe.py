@@ -98,24 +98,20 @@ def describe(model: Described) -> Numbers:
 
 def on_bins_of(told: Numbers, model: Described, other: Numbers) -> Numbers:
     """What was told of a model, its histograms on the bins that another has of the same kind; one with limits keeps its own."""
-    from analysis import bond_angles
-
-    atoms, network = model.atoms, model.network
-    counted = model.counted[network.pairs].any(axis=1)
-    lengths = np.linalg.norm(network.vectors_A(atoms.positions_A, model.edges_A), axis=1)[counted]
-    names = np.sort(np.array(atoms.symbols)[network.pairs[counted]], axis=1)
-    values = {
-        "bond_lengths_A": {
-            kind: lengths[(names == kind.split("-")).all(axis=1)] for kind in told.get("bond_lengths_A", {})
-        },
-        "bond_angles_deg": bond_angles(network, atoms.positions_A, atoms.symbols, atoms.cell, model.counted),
-    }
-    for key, kinds in values.items():
+    for key, kinds in _lengths_and_angles(model, model.atoms).items():
         for kind, own in kinds.items():
             if kind in other.get(key, {}) and "low" not in told[key][kind]:
                 edges = other[key][kind]["edges"]
-                told[key][kind] = {"edges": edges, "value": np.histogram(np.clip(own, edges[0], edges[-1]), edges)[0]}
+                told[key][kind] |= {"edges": edges, "value": np.histogram(np.clip(own, edges[0], edges[-1]), edges)[0]}
     return told
+
+
+def _lengths_and_angles(model: Described, atoms: Atoms) -> dict[str, dict[str, np.ndarray]]:
+    """Bond lengths and angles by kind, of `atoms` with the bonds of the model."""
+    from analysis import bond_angles, bond_lengths
+
+    given = (model.network, atoms.positions_A, atoms.symbols, atoms.cell, model.counted)
+    return {"bond_lengths_A": bond_lengths(*given), "bond_angles_deg": bond_angles(*given)}
 
 
 def _distances(model: Described) -> Numbers:
@@ -157,15 +153,36 @@ def _bonded(model: Described) -> Numbers:
     lengths = length_bands(atoms, network, model.rng(), count=draws, of=of)
     angles = angle_bands(atoms, network, model.rng(), count=draws, of=of)
     degrees = degree_bands(atoms, lambda atoms: model.drawn(atoms).network, model.rng(), count=draws, of=of)
+    moments = _moments(model, draws)
     return {
-        "bond_lengths_A": {kind: _binned(found) for kind, found in lengths.items()},
-        "bond_angles_deg": {kind: _binned(found) for kind, found in angles.items()},
+        "bond_lengths_A": {kind: _binned(found) | moments[f"bond_lengths_A.{kind}"] for kind, found in lengths.items()},
+        "bond_angles_deg": {
+            kind: _binned(found) | moments[f"bond_angles_deg.{kind}"] for kind, found in angles.items()
+        },
         _DIHEDRALS: {kind: {"edges": _TURN_DEG, "value": counts} for kind, counts in _dihedrals(model).items()},
         "coordination": {
             element: {"mean": mean, "counts": _of_band(degrees[element])}
             for element, mean in _mean_degrees(model).items()
         },
     }
+
+
+def _moments(model: Described, count: int) -> dict[str, Numbers]:
+    """Mean and spread of lengths and angles by kind, with limits; what errors added to the spread is taken from its best value."""
+    from analysis import Band, band_of
+
+    def told(atoms: Atoms) -> dict[str, np.ndarray]:
+        values = _lengths_and_angles(model, atoms)
+        return {
+            f"{key}.{kind}": np.array([own.mean(), own.var()]) for key in values for kind, own in values[key].items()
+        }
+
+    found = {}
+    for path, band in band_of(model.atoms, told, model.rng(), count).items():
+        mean, variance = zip(*(getattr(band, name) for name in ("value", "best", "low", "high")), strict=True)
+        spread = Band(*np.sqrt(np.maximum(variance, 0)))
+        found[path] = {"mean": _of_band(Band(*mean), 5), "spread": _of_band(spread, 5)}
+    return found
 
 
 def _counts(model: Described) -> Numbers:
@@ -299,7 +316,7 @@ def _keyed(values: Mapping[Any, Any]) -> Numbers:
 def _of_band(band: Band, digits: int = 2) -> Numbers:
     """A band as lists; without limits where it has none."""
     told = {name: np.round(getattr(band, name), digits) for name in ("value", "best", "low", "high")}
-    return told if (band.high > band.low).any() else {"value": told["value"]}
+    return told if np.any(band.high > band.low) else {"value": told["value"]}
 
 
 def _binned(found: Any) -> Numbers:

@@ -127,6 +127,50 @@ def test_bands_of_distances_bonds_and_rings_hold_the_truth(silica, sigma_A):
     assert np.concatenate(held).mean() >= 0.9
 
 
+def test_bands_hold_the_shells_of_a_crystal_at_rest():
+    """All distances of a kind are equal there, and the errors so large that shells run into one another."""
+    from ase.build import bulk
+
+    cell = bulk("C", "diamond", a=3.567, cubic=True) * 4
+    truth = Atoms(cell.positions, ("C",) * len(cell), cell=Cell(cell.cell.array))
+    atoms = measured(truth, 0.1, 5)
+    rules = [BondRule("C", "C", 1.85)]
+    rng = np.random.default_rng(6)
+    seen, known = (
+        pair_distribution(m.positions_A, m.symbols, cell=m.cell, r_max_A=6, bin_A=0.04) for m in (atoms, truth)
+    )
+    band = pair_bands(atoms, seen, rng)["C", "C"]
+    held = inside(known.counts["C", "C"] / seen.expected["C", "C"], band)
+    assert held.mean() >= 0.9
+    assert not band.high[seen.r_A < 0.7].any()
+    network = bonds(atoms.positions_A, atoms.symbols, rules, atoms.cell)
+    (lengths,) = length_bands(atoms, network, rng).values()
+    assert inside(np.histogram(np.full(len(network.pairs), 3.567 * 3**0.5 / 4), lengths.edges)[0], lengths.counts).all()
+
+
+def test_atoms_keep_their_bonds_where_errors_hardly_ever_change_them(silica):
+    """A few draws with a fifth bond, all lost again in the next, do not tell that every atom had five."""
+    atoms = measured(silica, 0.12, 1)
+    for element, number in (("Si", 4), ("O", 2)):
+        band = degree_bands(atoms, network_of, np.random.default_rng(3))[element]
+        own = silica.symbols.count(element)
+        assert band.best[number] == pytest.approx(own, abs=0.01 * own)
+        assert band.low[number] <= own <= band.high[number]
+        assert band.high[number] - band.low[number] < 0.1 * own
+
+
+def test_one_axis_takes_nothing_from_the_next(rng):
+    """Two histograms in one row, all members at the end of the first: none is possible at the beginning of the second."""
+    kernel = np.exp(-0.5 * ((np.arange(40)[:, None] - np.arange(40)) / 3.0) ** 2)
+    kernel[:20, 20:] = kernel[20:, :20] = 0
+    moves = 1000 * kernel / kernel.sum(axis=0)
+    seen = rng.multinomial(50_000, kernel[:, 19] / kernel[:, 19].sum())
+    band = unfold(seen, moves, rng, runs=[20, 20])
+    assert band.low[19] == 0  # any of the last two bins may hold them all
+    assert band.high[19] >= 50_000
+    assert not band.high[20:].any()
+
+
 def test_a_number_is_moved_back_by_as_much_as_noise_moved_it(rng):
     """The mean square of coordinates grows by the noise; the band is about the true one."""
     truth = rng.normal(size=(4000, 3))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from analysis import BondRule, Cell, Network, bonds
-from analysis.order import angles_of, bond_angles, dihedral_angles
+from analysis.order import angles_of, bond_angles, bond_lengths, dihedral_angles
 
 DIAMOND = np.array([[0, 0, 0], [0, 2, 2], [2, 0, 2], [2, 2, 0], [1, 1, 1], [1, 3, 3], [3, 1, 3], [3, 3, 1]]) * 1.3575
 
@@ -26,6 +26,18 @@ def test_water_has_one_angle():
     found = bond_angles(Network(3, np.array([[0, 1], [0, 2]])), at, ["O", "H", "H"])
     assert list(found) == ["H-O-H"]
     np.testing.assert_allclose(found["H-O-H"], [104.5])
+
+
+def test_lengths_of_bonds_by_elements_across_faces_and_of_chosen_atoms():
+    at, symbols = [[0.1, 0, 0], [4.3, 0, 0], [1.6, 0, 0]], ["Si", "O", "O"]
+    network = bonds(at, symbols, [BondRule("Si", "O", 1.7), BondRule("O", "O", 2.5)], Cell(np.eye(3) * 5.0))
+    found = bond_lengths(network, at, symbols, Cell(np.eye(3) * 5.0))
+    assert list(found) == ["O-O", "O-Si"]
+    np.testing.assert_allclose(found["O-O"], [2.3])
+    np.testing.assert_allclose(sorted(found["O-Si"]), [0.8, 1.5])
+    one = bond_lengths(network, at, symbols, Cell(np.eye(3) * 5.0), of=[False, False, True])
+    np.testing.assert_allclose([*one["O-O"], *one["O-Si"]], [2.3, 1.5])
+    assert bond_lengths(Network(2, np.empty((0, 2), int)), np.zeros((2, 3)), ["O", "O"]) == {}
 
 
 @pytest.mark.parametrize("copies", [1, 2])

@@ -2,11 +2,11 @@
 
     python tests/bench/rings.py speed [--model FILE.mat]    every definition on 7704 atoms of silica, one core, against matscipy
     python tests/bench/rings.py scaling                     1920 to 983 040 atoms of periodic silica, replicated, all cores
-    python tests/bench/rings.py bands [--model FILE.mat]    coverage of 95 % bands by the truth, over errors of coordinates
+    python tests/bench/rings.py bands [--model FILE.mat]    coverage of 95 % bands by the truth: glasses and crystals
 
 `speed` and `bands` take the published glass (sio2_7704_GT.mat) where FILE is given, else a ball cut out of the silica that comes with
-the project. `bands` adds errors to it, takes the result for measured atoms and counts the bins whose band holds the true number. Each
-form writes its table to results/rings_FORM.md.
+the project. `bands` adds errors to a model, takes the result for measured atoms and counts the bins whose band holds the true number,
+over several seeds. Each form writes its table to results/rings_FORM.md.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ import multiprocessing
 import resource
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,6 +31,7 @@ from analysis import (
     Network,
     angle_bands,
     bond_angles,
+    bond_lengths,
     bonds,
     degree_bands,
     length_bands,
@@ -39,13 +42,17 @@ from analysis import (
 )
 from analysis.uncertainty import available_threads
 
+if TYPE_CHECKING:
+    from ase import Atoms as AseAtoms
+
 RESULTS = Path(__file__).resolve().parent / "results"
 RULES = [BondRule("Si", "O", 2.2)]
 ATOMS, REPEATS = 7704, (1, 2, 3, 4, 6, 8)
 MATSCIPY_MOST = 19
 """matscipy counts rings of fewer atoms than this."""
-ERRORS_A = ((0.053, 0.076), (0.095, 0.142))
-"""Of Si and O in three dimensions, as the published models of 1.6e4 and 1.6e3 e⁻/Å² have them."""
+SEEDS = 4
+PUBLISHED = ((0.053, 0.076), (0.095, 0.142))
+"""Errors of Si and O in Å in three dimensions, as the published models of 1.6e4 and 1.6e3 e⁻/Å² have them."""
 
 
 def silica(repeat: int = 1) -> Atoms:
@@ -142,55 +149,118 @@ def one_size(repeat: int) -> tuple[int, int, float, float, float]:
 
 
 def bands(model: Path | None) -> Iterator[tuple[str, ...]]:
-    truth = glass(model)
     yield (
-        "errors Si, O (pm, 3D)",
+        "model",
+        "errors, pm per axis",
         "statistic",
         "bins",
         "true number in its 95 % band",
+        "least of a seed",
         "measured number is the true one",
+        "width of the band / √number",
     )
-    for k, errors in enumerate(ERRORS_A):
-        for name, held, equal in covered(truth, errors, k):
-            yield (
-                f"{100 * errors[0]:.1f}, {100 * errors[1]:.1f}",
-                name,
-                f"{len(held)}",
-                f"{held.mean():.3f}",
-                f"{equal.mean():.3f}",
-            )
+    with multiprocessing.get_context("spawn").Pool(available_threads()) as pool:
+        for name, case in cases(model).items():
+            found: dict[str, list[np.ndarray]] = {}
+            for each in pool.starmap(covered, [(case, seed) for seed in range(SEEDS)]):
+                for statistic, bins in each.items():
+                    found.setdefault(statistic, []).append(bins)
+            for statistic, seeds in found.items():
+                held, equal, width, root = np.concatenate(seeds, axis=1)
+                yield (
+                    name,
+                    ", ".join(f"{100 * error:.1f}" for error in case.errors_A),
+                    statistic,
+                    f"{len(held)}",
+                    f"{held.mean():.3f}",
+                    f"{min(bins[0].mean() for bins in seeds):.2f}",
+                    f"{equal.mean():.3f}",
+                    f"{width.sum() / root.sum():.1f}",
+                )
 
 
-def covered(truth: Atoms, errors_A: tuple[float, float], seed: int) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Per statistic, for each bin that holds anything: is the truth in the band, is the measured number the true one."""
-    sigma = np.where(np.array(truth.symbols) == "Si", *errors_A) / np.sqrt(3)
-    noise = np.random.default_rng(seed).normal(size=(len(truth), 3)) * sigma[:, None]
-    atoms = Atoms(truth.positions_A + noise, truth.symbols, sigma_A=sigma)
-    rng = np.random.default_rng(100 + seed)
-    seen, known = (pair_distribution(model.positions_A, model.symbols) for model in (atoms, truth))
+@dataclass(frozen=True)
+class Case:
+    """A true model, whose atoms may sway by `thermal_A` about their places, and the errors per axis of lighter and heavier atoms."""
+
+    truth: Atoms
+    errors_A: tuple[float, ...]
+    rules: tuple[BondRule, ...]
+    thermal_A: float = 0.0
+
+
+def cases(model: Path | None) -> dict[str, Case]:
+    silica_bonds, carbon_bonds = tuple(RULES), (BondRule("C", "C", 1.85),)
+    particle = glass(model)
+    published = [tuple(error / np.sqrt(3) for error in reversed(errors)) for errors in PUBLISHED]
+    return {
+        "glass, 1.6e4 e⁻/Å²": Case(particle, published[0], silica_bonds),
+        "glass, 1.6e3 e⁻/Å²": Case(particle, published[1], silica_bonds),
+        "silica, periodic": Case(silica(), (0.05, 0.05), silica_bonds),
+        "quartz, atoms sway by 5 pm": Case(quartz(), (0.08, 0.08), silica_bonds, thermal_A=0.05),
+        "quartz, at rest": Case(quartz(), (0.05, 0.05), silica_bonds),
+        "diamond, at rest": Case(diamond(), (0.10,), carbon_bonds),
+    }
+
+
+def quartz() -> Atoms:
+    """α-quartz, 6 x 6 x 6 cells (L. Levien, C. T. Prewitt, D. J. Weidner, Am. Mineral. 65, 920, 1980)."""
+    from ase.spacegroup import crystal
+
+    sites = [(0.4697, 0.0, 2 / 3), (0.4135, 0.2669, 0.1191 + 2 / 3)]
+    return repeated(crystal(["Si", "O"], sites, spacegroup=154, cellpar=[4.916, 4.916, 5.4054, 90, 90, 120]))
+
+
+def diamond() -> Atoms:
+    from ase.build import bulk
+
+    return repeated(bulk("C", "diamond", a=3.567, cubic=True))
+
+
+def repeated(cell: AseAtoms) -> Atoms:
+    many = cell * 6
+    return Atoms(many.positions, tuple(many.get_chemical_symbols()), cell=Cell(many.cell.array))
+
+
+def covered(case: Case, seed: int) -> dict[str, np.ndarray]:
+    """Per statistic, for each bin that holds anything (4, bins): truth in the band, measured number right, width, √number."""
+    rng = np.random.default_rng(1000 + seed)
+    still = case.truth
+    truth = replace(still, positions_A=still.positions_A + rng.normal(0, case.thermal_A, still.positions_A.shape))
+    rank = [truth.elements.index(symbol) for symbol in truth.symbols]
+    sigma = np.array(case.errors_A)[rank]
+    noise = rng.normal(size=(len(truth), 3)) * sigma[:, None]
+    atoms = replace(truth, positions_A=truth.positions_A + noise, covariance_A2=sigma[:, None, None] ** 2 * np.eye(3))
+    cell = truth.cell
+    found: dict[str, list[np.ndarray]] = {}
+
+    def add(statistic: str, band: Band, true: np.ndarray, scale: np.ndarray | float = 1.0) -> None:
+        held = (true >= band.low - 1e-9) & (true <= band.high + 1e-9)
+        root = np.sqrt(np.maximum(true / scale, 1)) * scale
+        rows = np.array([held, np.isclose(band.value, true), band.high - band.low, root], np.float64)
+        found.setdefault(statistic, []).append(rows[:, (true > 0) | (band.high > 0)])
+
+    def network_of(model: Atoms) -> Network:
+        return bonds(model.positions_A, model.symbols, case.rules, model.cell)
+
+    seen, known = (pair_distribution(model.positions_A, model.symbols, cell=cell) for model in (atoms, truth))
     for pair, band in pair_bands(atoms, seen, rng).items():
-        share = np.where(seen.expected[pair] > 0, seen.expected[pair], 1)
-        yield f"g(r) {'-'.join(pair)}", *held_by(band, known.counts[pair] / share)
+        scale = np.divide(1, seen.expected[pair], out=np.ones(len(seen.r_A)), where=seen.expected[pair] > 0)
+        add("g(r)", band, known.counts[pair] * scale, scale)
     network, true_network = network_of(atoms), network_of(truth)
-    lengths = np.linalg.norm(true_network.vectors_A(truth.positions_A), axis=1)
-    for kind, found in length_bands(atoms, network, rng).items():
-        yield f"bond length {kind}", *held_by(found.counts, np.histogram(lengths, found.edges)[0])
-    angles = bond_angles(true_network, truth.positions_A, truth.symbols)
-    for kind, found in angle_bands(atoms, network, rng).items():
-        yield f"bond angle {kind}", *held_by(found.counts, np.histogram(angles[kind], found.edges)[0])
+    lengths = bond_lengths(true_network, truth.positions_A, truth.symbols, cell)
+    for kind, binned in length_bands(atoms, network, rng).items():
+        add("bond lengths", binned.counts, np.histogram(lengths[kind], binned.edges)[0])
+    angles = bond_angles(true_network, truth.positions_A, truth.symbols, cell)
+    for kind, binned in angle_bands(atoms, network, rng).items():
+        add(f"angles {kind}", binned.counts, np.histogram(angles[kind], binned.edges)[0])
     names = np.array(truth.symbols)
     for element, band in degree_bands(atoms, network_of, rng).items():
-        yield f"bonds of {element}", *held_by(band, np.bincount(true_network.degree[names == element], minlength=17))
-    own, sizes = rings(network), rings(true_network).sizes
-    found_rings = ring_bands(atoms, own, lambda model: rings(network_of(model)), rng)
-    parts = [held_by(band, np.array([sizes.get(size, 0)])) for size, band in found_rings.items()]
-    yield "rings per size", *(np.concatenate(part) for part in zip(*parts, strict=True))
-
-
-def held_by(band: Band, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    held = (truth >= band.low - 1e-9) & (truth <= band.high + 1e-9)
-    filled = (truth > 0) | (band.high > 0)
-    return held[filled], np.isclose(band.value, truth)[filled]
+        add("bonds per atom", band, np.bincount(true_network.degree[names == element], minlength=17))
+    sizes = rings(true_network).sizes
+    for size, band in ring_bands(atoms, rings(network), lambda model: rings(network_of(model)), rng).items():
+        add("rings per size", band, np.array([sizes.get(size, 0)]))
+    return {statistic: np.concatenate(parts, axis=1) for statistic, parts in found.items()}
 
 
 def write(form: str, rows: Iterator[tuple[str, ...]]) -> None:

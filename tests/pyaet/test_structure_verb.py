@@ -75,11 +75,16 @@ def test_what_is_told_of_a_particle(particle: Path, capsys: pytest.CaptureFixtur
     assert 0 < found["surface_atoms"] < 400
     assert set(found["bond_angles_deg"]) == {"O-Si-O", "Si-O-Si"}
     lengths = found["bond_lengths_A"]["O-Si"]
-    assert set(lengths) == {"edges", "value", "best", "low", "high"}
+    assert set(lengths) == {"edges", "value", "best", "low", "high", "mean", "spread"}
+    for kind in ("bond_lengths_A", "bond_angles_deg"):
+        for name, one in found[kind].items():
+            for moment in ("mean", "spread"):
+                assert one[moment]["low"] <= known[kind][name][moment]["value"] <= one[moment]["high"]
     assert "low" not in known["bond_lengths_A"]["O-Si"]
     for kind in ("bond_lengths_A", "bond_angles_deg"):
         for name, one in found[kind].items():
             assert known[kind][name]["edges"] == one["edges"]
+    assert lengths["spread"]["best"] < 0.7 * lengths["spread"]["value"]  # errors of 5 pm have widened it
     bonds = known["coordination"]["Si"]["mean"] * known["atoms"]["Si"]
     assert sum(known["bond_lengths_A"]["O-Si"]["value"]) == pytest.approx(bonds)
     middle = [np.average(np.convolve(h["edges"], [0.5, 0.5], "valid"), weights=h["value"])
