@@ -151,11 +151,15 @@ def _steps(
 
 def _raised(counts: Array, share: csr_array, background: Array, steps: int, start: Array | None = None) -> Array:
     """Estimates (n, cases) after so many steps from `start`, or from counts that errors have widened by half as much again."""
-    back = share.T.tocsr()
-    kept = np.maximum(np.asarray(share.sum(axis=0)).ravel(), 1e-12)[:, None]
+    from scipy.sparse import diags_array
+
+    kept = np.maximum(np.asarray(share.sum(axis=0)).ravel(), 1e-12)
+    back = (share @ diags_array(1 / kept)).T.tocsr()
     true = (counts + share @ counts) / 2 + 1e-9 if start is None else start
     for _ in range(steps):
-        true = true * (back @ (counts / np.maximum(share @ true + background[:, None], 1e-9))) / kept
+        expected = share @ true + background[:, None]
+        np.divide(counts, np.maximum(expected, 1e-9, out=expected), out=expected)
+        true = true * (back @ expected)
     return true
 
 
