@@ -69,7 +69,8 @@ class Described:
         return self.settings.draws > 0 and len(self.atoms) <= MOST_ATOMS_IN_BANDS and uncertain(self.atoms)
 
     def rng(self) -> np.random.Generator:
-        return np.random.default_rng(self.seed)
+        """Numbers of its own: those of the bare seed may be the very ones that errors were made of in a test."""
+        return np.random.default_rng((self.seed, *b"draws"))
 
     def drawn(self, atoms: Atoms) -> Described:
         """The same particle with its atoms drawn anew, bonded by the same rules, without limits of its own."""
