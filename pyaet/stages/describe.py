@@ -207,18 +207,14 @@ def _counts(model: Described) -> Numbers:
 
 def _rings(model: Described) -> Numbers:
     import analysis
-    from analysis.bands import ring_bands
 
-    rings, settings = model.rings, model.settings
+    rings = model.rings
     told = analysis.ring_statistics(rings, len(model.atoms), model.counted)
     sizes: Numbers = {str(size): {"value": count} for size, count in rings.sizes.items()}
-    if model.banded and settings.definition != "mcb":
-        bands = ring_bands(
-            model.atoms, rings, lambda atoms: model.drawn(atoms).rings, model.rng(), count=settings.draws
-        )
+    if model.banded:
         sizes = {
-            str(size): {name: float(getattr(band, name)[0]) for name in ("value", "low", "high")}
-            for size, band in bands.items()
+            str(size): {name: float(getattr(band, name)) for name in ("value", "low", "high")}
+            for size, band in _ring_bands(model).items()
         }
     former = analysis.formers_of(model.network, model.atoms.symbols)
     return {
@@ -227,6 +223,32 @@ def _rings(model: Described) -> Numbers:
         "alternating_share": _keyed(analysis.alternating_share(rings, model.atoms.symbols)),
         "former_sizes": _keyed(analysis.former_sizes(rings, model.atoms.symbols, former)) if former else {},
         "ring_shape": _shapes(model),
+    }
+
+
+def _ring_bands(model: Described) -> dict[int, Band]:
+    """Number of rings per size with limits. Which of equal cycles are in a basis is arbitrary, so that only its sizes are followed."""
+    from analysis import Band, band_of
+    from analysis.bands import ring_bands
+
+    settings = model.settings
+    if settings.definition != "mcb":
+        bands = ring_bands(
+            model.atoms, model.rings, lambda atoms: model.drawn(atoms).rings, model.rng(), count=settings.draws
+        )
+        return {size: Band(band.value[0], band.best[0], band.low[0], band.high[0]) for size, band in bands.items()}
+
+    every = range(settings.min_size, settings.max_size + 1)
+
+    def sizes(atoms: Atoms) -> dict[str, int]:
+        found = model.drawn(atoms).rings.sizes
+        return {str(size): found.get(size, 0) for size in every}
+
+    whole = band_of(model.atoms, sizes, model.rng(), settings.draws)
+    return {
+        int(size): Band(band.value, band.best, np.floor(np.maximum(band.low, 0)), np.ceil(band.high))
+        for size, band in whole.items()
+        if band.high > 0
     }
 
 

@@ -61,6 +61,17 @@ def test_a_periodic_file_is_counted_as_periodic(tmp_path: Path, capsys: pytest.C
     assert {"8", "10", "12"} <= set(told["sizes"])
 
 
+def test_rings_of_a_cycle_basis_have_limits(particle: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    at = (particle / "atoms.extxyz", "--bond", "Si-O:2.2", "--definition", "mcb", "--out", tmp_path / "s.json")
+    code, _, _ = call(capsys, "structure", *at, "--reference", particle / "truth.extxyz")
+    told = json.loads((tmp_path / "s.json").read_text())
+    assert code == 0
+    found, known = told["found"]["ring_sizes"], told["reference"]["ring_sizes"]
+    assert set(known) <= set(found)
+    held = [one["low"] <= known.get(size, {"value": 0})["value"] <= one["high"] for size, one in found.items()]
+    assert np.mean(held) >= 0.8
+
+
 def test_what_is_told_of_a_particle(particle: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     at = (particle / "atoms.extxyz", "--bond", "Si-O:2.2", "--reference", particle / "truth.extxyz")
     out, picture = tmp_path / "s.json", tmp_path / "s.png"
