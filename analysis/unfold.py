@@ -39,6 +39,8 @@ SPLITS = 4
 BEHIND = 2.0
 """Log-likelihood of the other half that an estimate may fall short of the best by chance (half of χ² at 95 %)."""
 REPLICAS = 100
+SMOOTHED = 1.5
+"""Times that an estimate is off on average where its replicas are off once: it is smoother than the truth, so smoothing costs them less."""
 SHARP = 150
 """Steps from which on peaks are narrower than a quarter of the errors."""
 NEAR = 0.6
@@ -95,8 +97,7 @@ def unfold(
         if steps == likeliest:
             best = estimate
         errors = _gathered(_errors(estimate, share, background, steps, rng), finer)
-        # An estimate is smoother than the truth, so replicas of it show only a part of what smoothing costs.
-        systematic = 1.5 * np.abs(errors.mean(axis=1))
+        systematic = SMOOTHED * np.abs(errors.mean(axis=1))
         tails = np.quantile(errors, [(1 - INSIDE) / 2, (1 + INSIDE) / 2], axis=1) * np.sqrt(together)
         lows.append(_gathered(estimate, finer) - tails[1] - systematic)
         highs.append(_gathered(estimate, finer) - tails[0] + systematic)

@@ -10,7 +10,7 @@ import pytest
 from analysis import Atoms, BondRule, Cell, bonds, pair_distribution, rings
 from analysis.bands import degree_bands, length_bands, pair_bands, ring_bands
 from analysis.ensemble import band_of, draws
-from analysis.unfold import unfold
+from analysis.unfold import _raised, unfold
 
 RULES = [BondRule("Si", "O", 2.2)]
 
@@ -73,6 +73,24 @@ def test_unfolding_keeps_what_does_not_move():
     assert band.best == pytest.approx([5, 0, 7], abs=1e-6)
     np.testing.assert_array_equal(band.low, [5, 0, 7])
     np.testing.assert_array_equal(band.high, [5, 0, 7])
+
+
+@pytest.mark.parametrize("steps", [1, 10, 100, 1000])
+def test_a_peak_without_width_narrows_as_gaussians_do(steps):
+    """Estimate, kernel and their ratio stay Gaussian, so that the variance v of the estimate follows a recursion, v → s²/√(2k)."""
+    from scipy.sparse import csr_array
+
+    at, error = np.arange(241.0), 12.0
+    kernel = np.exp(-0.5 * ((at[:, None] - at) / error) ** 2)
+    kernel /= kernel.sum(axis=0)
+    peak = 1e6 * kernel[:, [120]]
+    estimate = _raised(peak, csr_array(kernel), np.zeros(len(at)), steps, peak)[:, 0]
+    v = error**2
+    for _ in range(steps):
+        v = 1 / (1 / v + 1 / (error**2 * (v + error**2) / v + error**2))
+    assert np.average((at - 120) ** 2, weights=estimate) == pytest.approx(v, rel=1e-3)
+    if steps == 1000:
+        assert v == pytest.approx(error**2 / (2 * steps) ** 0.5, rel=0.05)
 
 
 def test_unfolding_narrows_a_peak_that_noise_widened(rng):
