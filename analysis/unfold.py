@@ -43,7 +43,11 @@ SMOOTHED = 1.5
 """Times that an estimate is off on average where its replicas are off once: it is smoother than the truth, so smoothing costs them less."""
 SHARP = 150
 """Steps from which on peaks are narrower than a quarter of the errors."""
-NEAR = 0.6
+NARROW = 0.018
+"""Share of n / 4, the steps in which a peak of n members without width is found out, from which on peaks may be such, and overlap."""
+FEWEST = 10
+"""Steps that it takes at least to tell peaks without width."""
+NEAR = 0.8
 """Share of an error within which the place of a member is then not known."""
 DROWNED = 0.1
 """Share of its own members in what is measured in a bin, below which they may go unseen."""
@@ -103,8 +107,10 @@ def unfold(
         highs.append(_gathered(estimate, finer) - tails[0] + systematic)
     hidden = _hidden(counts, best, share, background)
     highs.append(_gathered(best, finer) + hidden.reshape(-1, finer).max(axis=1))
-    if max(least, 1) * most >= SHARP**2:
-        certain, possible = _nearby(best, share, finer, runs or [len(counts)])
+    runs = runs or [len(counts)]
+    error = _error(best, share, runs)
+    if max(least, 1) * most >= SHARP**2 or likeliest >= max(NARROW / 4 * _crowd(counts, error, runs), FEWEST):
+        certain, possible = _nearby(best, round(NEAR * error), finer, runs)
         lows.append(certain)
         highs.append(possible)
     low, high = np.min(lows, axis=0), np.max(highs, axis=0)
@@ -135,19 +141,24 @@ def _steps(
     counts: Array, share: csr_array, background: Array, together: float, rng: np.random.Generator
 ) -> tuple[int, int, int]:
     """How many steps foretell the other half of the members no worse than chance allows: the fewest, the likeliest, the most."""
-    halves = np.stack([rng.binomial(counts.astype(np.int64), 0.5) for _ in range(SPLITS)], axis=1).astype(np.float64)
-    others = counts[:, None] - halves
-    estimate = _raised(halves, share, background / 2, 0)
-    behind = BEHIND * together
-    likelihoods: list[float] = []
-    for before, steps in zip((0, *STEPS), STEPS, strict=False):
-        estimate = _raised(halves, share, background / 2, steps - before, estimate)
-        expected = np.maximum(share @ estimate + background[:, None] / 2, 1e-9)
-        likelihoods.append(float((others * np.log(expected) - expected).sum()) / SPLITS)
-        if likelihoods[-1] < max(likelihoods) - 3 * behind:
-            break
-    near = np.flatnonzero(np.array(likelihoods) >= max(likelihoods) - behind)
+    halves = np.stack([_half(counts, rng) for _ in range(SPLITS)], axis=1)
+    likelihoods = _foretold(halves, counts[:, None] - halves, share, background).mean(axis=1)
+    near = np.flatnonzero(likelihoods >= likelihoods.max() - BEHIND * together)
     return STEPS[near[0]], STEPS[int(np.argmax(likelihoods))], STEPS[near[-1]]
+
+
+def _half(counts: Array, rng: np.random.Generator) -> Array:
+    return rng.binomial(counts.astype(np.int64), 0.5).astype(np.float64)
+
+
+def _foretold(halves: Array, others: Array, share: csr_array, background: Array) -> Array:
+    """Log-likelihood (steps, cases) of the other halves by what each of `STEPS` makes of the halves (n, cases)."""
+    estimate, done, found = _raised(halves, share, background / 2, 0), 0, []
+    for steps in STEPS:
+        estimate, done = _raised(halves, share, background / 2, steps - done, estimate), steps
+        expected = np.maximum(share @ estimate + background[:, None] / 2, 1e-9)
+        found.append((others * np.log(expected) - expected).sum(axis=0))
+    return np.array(found)
 
 
 def _raised(counts: Array, share: csr_array, background: Array, steps: int, start: Array | None = None) -> Array:
@@ -164,15 +175,25 @@ def _raised(counts: Array, share: csr_array, background: Array, steps: int, star
     return true
 
 
-def _nearby(best: Array, share: csr_array, finer: int, runs: Sequence[int]) -> tuple[Array, Array]:
-    """Members (n / finer,) certainly in a bin and possibly in it, where places are known to `NEAR` of an error only."""
+def _error(best: Array, share: csr_array, runs: Sequence[int]) -> float:
+    """How many bins errors move a member, root mean square."""
     entries = share.tocoo()
+    axis = np.repeat(np.arange(len(runs)), runs)
+    weight = entries.data * best[entries.col] * (axis[entries.row] == axis[entries.col])
+    step = (entries.row - entries.col).astype(np.float64)
+    return float(np.sqrt(np.average(step**2, weights=weight))) if weight.sum() > 0 else 0.0
+
+
+def _crowd(counts: Array, error: float, runs: Sequence[int]) -> float:
+    """How many members are within an error of one: all of them, where there is nothing but a peak that errors made of a line."""
+    on_an_axis = counts[np.repeat(np.array(runs) > 1, runs)]
+    return float(2 * np.sqrt(np.pi) * max(error, 0.3) * (on_an_axis**2).sum() / max(on_an_axis.sum(), 1))
+
+
+def _nearby(best: Array, reach: int, finer: int, runs: Sequence[int]) -> tuple[Array, Array]:
+    """Members (n / finer,) certainly in a bin and possibly in it, where places are known to `reach` bins only."""
     begin = np.repeat(np.cumsum([0, *runs[:-1]]), runs)
     end = np.repeat(np.cumsum(runs), runs)
-    step = (entries.row - entries.col).astype(np.float64)
-    weight = entries.data * best[entries.col] * (begin[entries.row] == begin[entries.col])
-    error = np.sqrt(float(np.average(step**2, weights=weight))) if weight.sum() > 0 else 0.0
-    reach = round(NEAR * error)
     below = np.concatenate([[0.0], np.cumsum(best)])
     first, last = np.arange(0, len(best), finer), np.arange(finer - 1, len(best), finer)
     possible = below[np.minimum(last + 1 + reach, end[last])] - below[np.maximum(first - reach, begin[first])]
