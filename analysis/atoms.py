@@ -98,7 +98,7 @@ class Atoms:
     sigma_A: (n,) one standard deviation of the position per axis, in Å. species_probability: (n,) in 0..1.
     covariance_A2: (n, 3, 3) of the position, Å²; where left out it is that of sigma_A, the same along all axes.
     These are nan where unknown, and may be left out. cell: the box of a periodic model, None for a free particle.
-    ValueError for shapes that do not fit, positions that are not finite, negative sigmas or probabilities outside 0..1.
+    ValueError for shapes that do not fit, positions that are not finite, negative or infinite sigmas, or probabilities outside 0..1.
     """
 
     positions_A: NDArray[np.float64]
@@ -119,6 +119,10 @@ class Atoms:
         put(self, "covariance_A2", _covariance(self.covariance_A2, self.sigma_A))
         if (self.sigma_A < 0).any():
             raise ValueError(f"sigma_A holds {np.nanmin(self.sigma_A)}; a standard deviation cannot be negative")
+        if np.isinf(self.sigma_A).any() or np.isinf(self.covariance_A2).any():
+            raise ValueError(
+                "sigma_A or covariance_A2 is infinite for an atom; expected a finite number, or nan = unknown"
+            )
         if ((self.species_probability < 0) | (self.species_probability > 1)).any():
             raise ValueError("species_probability has an entry outside 0..1; expected a probability per atom")
 

@@ -32,8 +32,10 @@ MOST_MEMBERS = 1_500_000
 FINER = 4
 """Bins within one of a histogram of lengths or angles, over which members are followed."""
 
-POWERS = (1, 2, 3)
+POWERS = (1, 3, 5)
 """Powers of the ratio by which errors break less on the way from the truth."""
+MOST_BROKEN = 0.3
+"""Share of rings that may break in a draw for bands of rings to mean anything."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +140,8 @@ def ring_bands(
 ) -> dict[int, Band]:
     """Bands of the number of rings per size; rings_of gives the rings of a drawn model.
 
-    Errors of atoms break rings and make false ones; both are counted in draws, and in draws of those.
+    Errors of atoms break rings and make false ones; both are counted in draws, and in draws of those. There are none where draws break
+    more than `MOST_BROKEN` of the rings: limits of bonds are within the errors then, and most of the true rings are lost already.
     """
     tallies = [_Tally(Counter(), Counter(), Counter()) for _ in range(2)]
     own = _ring_sets(rings)
@@ -154,6 +157,8 @@ def ring_bands(
         np.array([[getattr(tally, name)[size] for size in sizes] for tally in tallies], np.float64)
         for name in ("before", "lost", "made")
     )
+    if lost[0].sum() > MOST_BROKEN * before[0].sum():
+        return {}
     share = lost / np.maximum(before, 1)
     totals = np.array([[len(one.get(size, ())) for size in sizes] for one in drawn])
     together = _together(totals, (share[0] - share[0] ** 2) * measured + made[0] / count)

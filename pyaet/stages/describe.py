@@ -24,6 +24,7 @@ SCATTERED_PER_A = np.arange(0.4, 20.01, 0.05)
 """Wave numbers at which the structure factor is told."""
 CRYSTALLINE = 7
 """An atom with at least so many neighbours that are ordered as it is stands in a crystal."""
+_SHARES = ("ring_statistics.p_", "alternating_share")
 _DIHEDRALS, _TURN_DEG = "dihedral_angles_deg", np.arange(-180, 181, 10)
 FEWEST_ATOMS = 2
 MOST_ATOMS_IN_BANDS = 100_000
@@ -132,18 +133,53 @@ def _distances(model: Described) -> Numbers:
 
 
 def _scattering(model: Described) -> Numbers:
-    from analysis.order import faber_ziman_weights, structure_factor
-
     if "X" in model.atoms.symbols:
         return {}
+    total = {kind: np.round(value, 5) for kind, value in _scattered(model.atoms).items()}
+    return {"q_per_A": np.round(SCATTERED_PER_A, 4), "S": total}
+
+
+def _scattered(atoms: Atoms, left: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
+    """S(q) per radiation. left: per element, the share of amplitudes that errors have left, by which those of pairs are divided."""
+    from analysis.order import faber_ziman_weights, structure_factor
+
     kinds: tuple[Literal["xray", "neutron", "electron"], ...] = ("xray", "neutron", "electron")
-    atoms, q = model.atoms, SCATTERED_PER_A
+    q = SCATTERED_PER_A
     partial = structure_factor(atoms.positions_A, atoms.symbols, q, weights="equal", cell=atoms.cell).partial
-    total = {}
+    if left is not None:
+        partial = {pair: 1 + (value - 1) / (left[pair[0]] * left[pair[1]]) for pair, value in partial.items()}
+    total: dict[str, np.ndarray] = {}
     for kind in kinds:
         weights = faber_ziman_weights(atoms.symbols, q, kind)
-        total[kind] = sum(weight * partial[pair] for pair, weight in weights.items())
-    return {"q_per_A": np.round(q, 4), "S": {kind: np.round(s, 5) for kind, s in total.items()}}
+        total[kind] = np.asarray(sum(weight * partial[pair] for pair, weight in weights.items()))
+    return total
+
+
+def _scattering_limits(model: Described) -> dict[str, Numbers]:
+    """Limits of S(q): errors of variance v per axis leave exp(-q² v / 2) of an atom's amplitude, and what is left scatters."""
+    from scipy.stats import t
+
+    from analysis import draws
+
+    atoms, count = model.atoms, model.settings.draws
+    if "X" in atoms.symbols or count < 2:
+        return {}
+    variance = np.nan_to_num(np.trace(atoms.covariance_A2, axis1=1, axis2=2) / 3)
+    names = np.array(atoms.symbols)
+    left = {
+        element: np.exp(-0.5 * SCATTERED_PER_A[:, None] ** 2 * variance[names == element]).mean(axis=1)
+        for element in atoms.elements
+    }
+    own, best = _scattered(atoms), _scattered(atoms, left)
+    drawn = [_scattered(one, left) for one in draws(atoms, count, model.rng()) if one.elements == atoms.elements]
+    far = float(t.ppf(0.975, len(drawn) - 1))
+    spread = {kind: far * np.std([one[kind] for one in drawn], axis=0, ddof=1) for kind in best}
+    return {
+        f"structure_factor.{kind}": {
+            "value": own[kind], "low": best[kind] - spread[kind], "high": best[kind] + spread[kind]
+        }
+        for kind in best
+    }  # fmt: skip
 
 
 def _bonded(model: Described) -> Numbers:
@@ -212,7 +248,7 @@ def _rings(model: Described) -> Numbers:
     told = analysis.ring_statistics(rings, len(model.atoms), model.counted)
     sizes: Numbers = {str(size): {"value": count} for size, count in rings.sizes.items()}
     if model.banded:
-        sizes = {
+        sizes |= {
             str(size): {name: float(getattr(band, name)) for name in ("value", "low", "high")}
             for size, band in _ring_bands(model).items()
         }
@@ -285,7 +321,7 @@ def _order(model: Described) -> Numbers:
 
 
 def _limits(model: Described) -> Numbers:
-    """95 % limits of all that is one number, by the path of its keys, and of the structure factors."""
+    """95 % limits of all that is one number, by the path of its keys, and of structure factors."""
     from analysis import band_of
 
     if not model.banded:
@@ -293,16 +329,16 @@ def _limits(model: Described) -> Numbers:
 
     def numbers(atoms: Atoms) -> Numbers:
         drawn = model.drawn(atoms)
-        told = _counts(drawn) | _rings(drawn) | _order(drawn) | {"structure_factor": _scattering(drawn).get("S", {})}
+        told = _counts(drawn) | _rings(drawn) | _order(drawn)
         told |= {"coordination": _mean_degrees(drawn), _DIHEDRALS: _dihedrals(drawn)}
         told["defects"] = {name: len(value) for name, value in told["defects"].items() if name != "expected"}
         return {path: value for path, value in _flat(told) if not path.startswith("ring_sizes")}
 
     bands = band_of(model.atoms, numbers, model.rng(), model.settings.draws)
-    limits = {path: _at_least_zero(path, band) for path, band in bands.items()}
+    limits = {path: _possible(path, band) for path, band in bands.items()}
     dihedrals = {path: limits.pop(path) for path in bands if path.startswith(_DIHEDRALS)}
     return {
-        "limits": limits,
+        "limits": limits | _scattering_limits(model),
         _DIHEDRALS: {
             path.removeprefix(f"{_DIHEDRALS}."): {"edges": _TURN_DEG, **told} for path, told in dihedrals.items()
         },
@@ -325,11 +361,11 @@ def _flat(told: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
             yield path + key, value
 
 
-def _at_least_zero(path: str, band: Band) -> Numbers:
-    """Limits of a number; what counts or shares is not negative."""
-    least = -np.inf if path.startswith(("short_range_order", "structure_factor")) else 0.0
-    names = ("value", "low", "high")
-    return {name: np.maximum(getattr(band, name), least) for name in names}
+def _possible(path: str, band: Band) -> Numbers:
+    """Limits of a number; what counts or shares is not negative, and no share more than 1."""
+    least = -np.inf if path.startswith("short_range_order") else 0.0
+    most = 1.0 if path.startswith(_SHARES) or path.endswith(("roundness", "share")) else np.inf
+    return {name: np.clip(getattr(band, name), least, most) for name in ("value", "low", "high")}
 
 
 def _keyed(values: Mapping[Any, Any]) -> Numbers:

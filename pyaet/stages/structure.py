@@ -128,7 +128,7 @@ def network_json(found: Described) -> dict[str, Any]:
 def summary_of(found: Described, told: dict[str, Any]) -> dict[str, Any]:
     """The numbers of a structure that fit on a screen."""
     own = told["found"]
-    numbers = {
+    numbers: dict[str, Any] = {
         "definition": found.settings.definition,
         "bond_rules": list(map(str, found.rules)),
         "bonds": len(found.network),
@@ -144,6 +144,8 @@ def summary_of(found: Described, told: dict[str, Any]) -> dict[str, Any]:
         "surface_atoms": own["surface_atoms"],
         "defects": {name: len(value) for name, value in own.get("defects", {}).items() if name != "expected"},
     }
+    if found.banded and len(found.rings) and not numbers["ring_sizes_95"]:
+        numbers["ring_sizes_95"] = "none: errors of the atoms break most rings; give bonds wider limits"
     if len(found.atoms.elements) == 2:
         numbers["alternating_share"] = own.get("alternating_share", {})
     return numbers

@@ -49,6 +49,7 @@ def test_no_atoms_are_atoms_too():
         ({"intensity": np.zeros(2)}, r"intensity has shape \(2,\); expected \(3,\)"),
         ({"sigma_A": [0.1, -0.1, np.nan]}, "cannot be negative"),
         ({"species_probability": [0.1, 1.1, np.nan]}, "outside 0..1"),
+        ({"sigma_A": [0.1, np.inf, np.nan]}, "infinite"),
     ],
 )
 def test_what_does_not_fit_is_said(change, sentence):
