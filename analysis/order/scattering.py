@@ -34,7 +34,7 @@ Weights = Literal["xray", "neutron", "electron", "equal"]
 
 LONGEST_A = 20.0
 """Where no r_max_A is given, g(r) is taken up to half the box or the particle's half axis, and no farther than this."""
-_BIN_A = 0.02
+_BIN_A = 0.005
 _DEBYE_BIN_A = 0.002
 _MOST_BINS = 2_000_000
 _CHUNK = 4_000_000
@@ -63,7 +63,7 @@ def structure_factor(
     r_max_A: float | None = None,
     window: bool = True,
 ) -> StructureFactor:
-    """Structure factor from g(r) of a particle or a periodic box, integrated exactly over its bins of 0.02 Å.
+    """Structure factor from g(r) of a particle or a periodic box, integrated exactly over its bins of 0.005 Å.
 
     positions_A: (n, 3) in Å; symbols: n element symbols; q_per_A: (k,) ≥ 0, 2π over a length; weights: whose
     scattering; cell: the box, where the model repeats along all edges. r_max_A: where g(r) ends; for None see
