@@ -166,6 +166,32 @@ def test_bands_hold_the_shells_of_a_crystal_at_rest():
     assert inside(np.histogram(np.full(len(network.pairs), 3.567 * 3**0.5 / 4), lengths.edges)[0], lengths.counts).all()
 
 
+def test_bands_hold_the_shells_of_a_small_particle_at_rest():
+    """147 atoms: too few for the data to tell that all peaks are without width, enough to ask for narrow ones."""
+    from ase.cluster import Icosahedron
+
+    at = Icosahedron("Au", 4).positions
+    truth = Atoms(at, ("Au",) * len(at))
+    atoms = measured(truth, 0.08, 12)
+    seen, known = (pair_distribution(m.positions_A, m.symbols) for m in (atoms, truth))
+    band = pair_bands(atoms, seen, np.random.default_rng(13))["Au", "Au"]
+    assert inside(known.counts["Au", "Au"] / seen.expected["Au", "Au"], band).mean() >= 0.9
+    there = known.counts["Au", "Au"] > 0
+    assert (known.counts["Au", "Au"] <= band.high * seen.expected["Au", "Au"] + 1e-6)[there].mean() >= 0.7
+
+
+def test_rings_have_no_bands_where_errors_break_most_of_them(silica):
+    rule = [BondRule("Si", "O", 1.66, 0.15)]
+    atoms = measured(silica, 0.08, 2)
+    found = rings(bonds(atoms.positions_A, atoms.symbols, rule, atoms.cell))
+    assert len(found) > 50
+
+    def of(model: Atoms):
+        return rings(bonds(model.positions_A, model.symbols, rule, model.cell))
+
+    assert ring_bands(atoms, found, of, np.random.default_rng(1), count=3) == {}
+
+
 def test_atoms_keep_their_bonds_where_errors_hardly_ever_change_them(silica):
     """A few draws with a fifth bond, all lost again in the next, do not tell that every atom had five."""
     atoms = measured(silica, 0.12, 1)

@@ -52,6 +52,23 @@ def test_weights_add_up_to_one_everywhere(kind):
     np.testing.assert_allclose(sum(weight.values()), 1)
 
 
+def test_a_crystal_is_the_sum_over_its_shells():
+    """Simple cubic, edge 2.51 Å: all pairs of a shell are at one distance, which no bin may shift."""
+    edge, reach, q = 2.51, 12.0, np.linspace(0.5, 18, 71)
+    cell = Cell(np.eye(3) * edge * 10)
+    found = structure_factor(cubes(10, edge), ["Cu"] * 1000, q, weights="equal", cell=cell, r_max_A=reach)
+    steps = np.array(np.meshgrid(*[range(-5, 6)] * 3)).reshape(3, -1).T * edge
+    apart = np.linalg.norm(steps, axis=1)
+    shells = apart[(apart > 0) & (apart < reach)]
+    r = np.linspace(0, reach, 240_001)
+
+    def wave(r: np.ndarray) -> np.ndarray:
+        return np.sinc(np.multiply.outer(q, r) / np.pi) * np.sinc(r / reach)
+
+    uniform = [np.trapezoid(4 * np.pi / edge**3 * r**2 * np.sinc(one * r / np.pi) * np.sinc(r / reach), r) for one in q]
+    np.testing.assert_allclose(found.total, 1 + wave(shells).sum(axis=1) - uniform, atol=0.03)
+
+
 @pytest.mark.parametrize("window", [True, False])
 def test_a_random_box_has_s_of_one(rng, window):
     at = rng.random((2000, 3)) * 24
