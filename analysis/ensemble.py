@@ -7,6 +7,7 @@ that is from the true one, in the same direction. Bands here account for that.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
@@ -76,9 +77,11 @@ def _moved_back(value: Array, once: Array, twice: Array) -> Band:
 
     if len(once) < 2:
         return Band(value, value, value, value)
-    first, second = np.nanmean(once, axis=0), np.nanmean(twice, axis=0)
-    # What hardly ever happens in draws shows in draws of those.
-    spread = np.maximum(np.nanstd(once, axis=0, ddof=1), np.nanstd(twice, axis=0, ddof=1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # what all draws lack is nan in the end
+        first, second = np.nanmean(once, axis=0), np.nanmean(twice, axis=0)
+        # What hardly ever happens in draws shows in draws of those.
+        spread = np.maximum(np.nanstd(once, axis=0, ddof=1), np.nanstd(twice, axis=0, ddof=1))
     change = first - value
     left = np.divide(second - first, change, out=np.ones_like(change), where=np.abs(change) > spread / 2)
     left = np.clip(left, 0, 1)

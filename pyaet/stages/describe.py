@@ -162,16 +162,18 @@ def _scattering_limits(model: Described) -> dict[str, Numbers]:
     from analysis import draws
 
     atoms, count = model.atoms, model.settings.draws
-    if "X" in atoms.symbols or count < 2:
+    if "X" in atoms.symbols:
         return {}
     variance = np.nan_to_num(np.trace(atoms.covariance_A2, axis1=1, axis2=2) / 3)
     names = np.array(atoms.symbols)
     left = {
-        element: np.exp(-0.5 * SCATTERED_PER_A[:, None] ** 2 * variance[names == element]).mean(axis=1)
+        element: np.exp(-0.5 * SCATTERED_PER_A[:, None] ** 2 * variance[names == element]).mean(axis=1).clip(1e-6)
         for element in atoms.elements
     }
-    own, best = _scattered(atoms), _scattered(atoms, left)
     drawn = [_scattered(one, left) for one in draws(atoms, count, model.rng()) if one.elements == atoms.elements]
+    if len(drawn) < 2:
+        return {}
+    own, best = _scattered(atoms), _scattered(atoms, left)
     far = float(t.ppf(0.975, len(drawn) - 1))
     spread = {kind: far * np.std([one[kind] for one in drawn], axis=0, ddof=1) for kind in best}
     return {
