@@ -60,7 +60,15 @@ def bond_table(found: Record, reference: Record | None, name: str) -> str:
         return f"{total(record):.0f}", _estimate(record, "mean", 3), _estimate(record, "spread", 1, 100.0)
 
     heads = ("bonds", "mean (Å)", "spread (pm)")
-    return _by_kind("bond_lengths_A", found, reference, name, ("bond", *heads), cells, "Bonds")
+    return _by_kind(
+        "bond_lengths_A",
+        found,
+        reference,
+        name,
+        ("bond", *heads),
+        cells,
+        "Bonds, mean and spread without the errors of the atoms",
+    )
 
 
 def angle_table(found: Record, reference: Record | None, name: str) -> str:
@@ -70,7 +78,15 @@ def angle_table(found: Record, reference: Record | None, name: str) -> str:
         return f"{total(record):.0f}", _estimate(record, "mean", 1), _estimate(record, "spread", 1)
 
     heads = ("angles", "mean (°)", "spread (°)")
-    return _by_kind("bond_angles_deg", found, reference, name, ("angle", *heads), cells, "Bond angles")
+    return _by_kind(
+        "bond_angles_deg",
+        found,
+        reference,
+        name,
+        ("angle", *heads),
+        cells,
+        "Bond angles, mean and spread without the errors of the atoms",
+    )
 
 
 def _by_kind(
