@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .atoms import Atoms
-    from .bands import angle_bands, degree_bands, length_bands, pair_bands, ring_bands
+    from .bands import angle_bands, length_bands, pair_bands
     from .bonds import BondRule, bonds, default_rules, homopolar_rules
     from .cell import Cell
     from .classify import Classified, classify
     from .compare import Comparison, compare
     from .defects import Defects, defects, formers_of, linked, q_n
-    from .ensemble import band_of, draws
+    from .ensemble import band_of, draws, network_bands
+    from .likely import LikelyBonds, likely_bonds
     from .network import Network
     from .order import (
         MOTIFS,
@@ -67,6 +68,7 @@ _MODULE_OF = {
     "Classified": "classify",
     "Comparison": "compare",
     "Defects": "defects",
+    "LikelyBonds": "likely",
     "MOTIFS": "order",
     "Network": "network",
     "PairDistribution": "pdf",
@@ -91,7 +93,6 @@ _MODULE_OF = {
     "debye": "order",
     "default_rules": "bonds",
     "defects": "defects",
-    "degree_bands": "bands",
     "dihedral_angles": "order",
     "draws": "ensemble",
     "faber_ziman_weights": "order",
@@ -100,14 +101,15 @@ _MODULE_OF = {
     "formers_of": "defects",
     "homopolar_rules": "bonds",
     "length_bands": "bands",
+    "likely_bonds": "likely",
     "linked": "defects",
     "motifs": "order",
+    "network_bands": "ensemble",
     "pair_bands": "bands",
     "pair_distribution": "pdf",
     "pentagon_share": "order",
     "q_n": "defects",
     "refine": "refine",
-    "ring_bands": "bands",
     "ring_shapes": "rings",
     "ring_statistics": "rings",
     "rings": "rings",
@@ -130,6 +132,7 @@ __all__ = [
     "Classified",
     "Comparison",
     "Defects",
+    "LikelyBonds",
     "Network",
     "PairDistribution",
     "Peaks",
@@ -153,7 +156,6 @@ __all__ = [
     "debye",
     "default_rules",
     "defects",
-    "degree_bands",
     "dihedral_angles",
     "draws",
     "faber_ziman_weights",
@@ -162,14 +164,15 @@ __all__ = [
     "formers_of",
     "homopolar_rules",
     "length_bands",
+    "likely_bonds",
     "linked",
     "motifs",
+    "network_bands",
     "pair_bands",
     "pair_distribution",
     "pentagon_share",
     "q_n",
     "refine",
-    "ring_bands",
     "ring_shapes",
     "ring_statistics",
     "rings",

@@ -1,12 +1,11 @@
-"""Error bars of the structure: distances, angles, numbers of bonds and rings as they were before noise, with 95 % bands.
+"""Error bars of histograms: distances, bond lengths and bond angles as they were before noise, with 95 % bands.
 
-Each statistic counts members (pairs of atoms, angles, atoms, rings) by bins. Two draws on top of each other show how
+Each statistic counts members (pairs of atoms, bonds, angles) by bins. Two draws on top of each other show how
 errors move members between bins, from the measured atoms and from atoms moved once; `unfold` does the rest.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
@@ -19,7 +18,6 @@ from .cell import Pairs, pairs_in_chunks
 from .ensemble import draws
 from .network import Network
 from .pdf import Pair, PairDistribution
-from .rings import RingList
 from .unfold import Band, unfold
 
 Array = NDArray[np.float64]
@@ -31,11 +29,6 @@ MOST_MEMBERS = 1_500_000
 
 FINER = 4
 """Bins within one of a histogram of lengths or angles, over which members are followed."""
-
-POWERS = (1, 3, 5)
-"""Powers of the ratio by which errors break less on the way from the truth."""
-MOST_BROKEN = 0.3
-"""Share of rings that may break in a draw for bands of rings to mean anything."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,119 +101,12 @@ def angle_bands(
     return _by_kind(atoms, kinds, angles, bin_deg, rng, count)
 
 
-def degree_bands(
-    atoms: Atoms,
-    network_of: Callable[[Atoms], Network],
-    rng: np.random.Generator,
-    *,
-    most: int = 16,
-    count: int = 16,
-    of: Mask = None,
-) -> dict[str, Band]:
-    """Bands of the number of atoms with 0, 1, … `most` bonds, per element; network_of gives the bonds of a drawn model.
-
-    of: mask (n,) of the atoms that count.
-    """
-    width = most + 1
-    rank = {element: k for k, element in enumerate(atoms.elements)}
-    counted = np.ones(len(atoms), bool) if of is None else of
-
-    def label(model: Atoms) -> Ints:
-        kind = np.array([rank[symbol] for symbol in model.symbols])
-        return (kind * width + np.minimum(network_of(model).degree, most))[counted]
-
-    labels = len(rank) * width
-    measured = np.bincount(label(atoms), minlength=labels)
-    whole = _unfolded(atoms, label, labels, rng, count, measured, sharper=True, runs=[width] * len(rank))
-    return {element: whole.part(slice(k * width, (k + 1) * width)) for element, k in rank.items()}
-
-
-def ring_bands(
-    atoms: Atoms, rings: RingList, rings_of: Callable[[Atoms], RingList], rng: np.random.Generator, *, count: int = 8
-) -> dict[int, Band]:
-    """Bands of the number of rings per size; rings_of gives the rings of a drawn model.
-
-    Errors of atoms break rings and make false ones; both are counted in draws, and in draws of those. There are none where draws break
-    more than `MOST_BROKEN` of the rings: limits of bonds are within the errors then, and most of the true rings are lost already.
-    """
-    tallies = [_Tally(Counter(), Counter(), Counter()) for _ in range(2)]
-    own = _ring_sets(rings)
-    drawn = []
-    for model in draws(atoms, count, rng):
-        one = _ring_sets(rings_of(model))
-        drawn.append(one)
-        tallies[0].add(own, one)
-        tallies[1].add(one, _ring_sets(rings_of(next(draws(model, 1, rng)))))
-    sizes = sorted(own.keys() | tallies[0].before.keys() | tallies[0].made.keys())
-    measured = np.array([len(own.get(size, ())) for size in sizes])
-    before, lost, made = (
-        np.array([[getattr(tally, name)[size] for size in sizes] for tally in tallies], np.float64)
-        for name in ("before", "lost", "made")
-    )
-    if lost[0].sum() > MOST_BROKEN * before[0].sum():
-        return {}
-    share = lost / np.maximum(before, 1)
-    totals = np.array([[len(one.get(size, ())) for size in sizes] for one in drawn])
-    together = _together(totals, (share[0] - share[0] ** 2) * measured + made[0] / count)
-    ways = []
-    for power in POWERS:
-        broken = share[0] * _sharpened(share[0], share[1]) ** power
-        appear = made[0] / count * _sharpened(made[0], made[1]) ** power
-        moves = np.vstack([np.diag(1 - broken), broken])
-        ways.append(unfold(measured, moves, rng, appear, together, runs=[1] * len(sizes)))
-    whole = _spanning(ways)
-    return {size: whole.part(slice(k, k + 1)) for k, size in enumerate(sizes)}
-
-
-@dataclass(frozen=True)
-class _Tally:
-    """Per size, rings before errors were added, and those lost and made by them."""
-
-    before: Counter[int]
-    lost: Counter[int]
-    made: Counter[int]
-
-    def add(self, old: dict[int, set[tuple[int, ...]]], new: dict[int, set[tuple[int, ...]]]) -> None:
-        for size in old.keys() | new.keys():
-            had, has = old.get(size, set()), new.get(size, set())
-            self.before[size] += len(had)
-            self.lost[size] += len(had - has)
-            self.made[size] += len(has - had)
-
-
-def _sharpened(once: Array, twice: Array) -> Array:
-    """Ratio (≤ 1) by which errors broke less on the way from the truth than they do from the atoms, seen one step further on.
-
-    Bonds of measured atoms are nearer to the limit of a bond than true ones, and those of draws nearer still. By the same ratio
-    again where the density of distances at the limit is even, by up to its fifth power where the limit is in a wide gap, see `POWERS`.
-    """
-    return np.minimum(np.divide(once, twice, out=np.ones_like(once), where=twice > 0), 1.0)
-
-
 def _together(drawn: NDArray[np.int64], alone: Array) -> float:
     """How many times (≥ 1) counts of draws (draws, n) vary more than those of members that move each on its own, `alone` (n,)."""
     varied = alone > 5
     if len(drawn) < 2 or not varied.any():
         return 1.0
     return max(float((np.var(drawn[:, varied], axis=0, ddof=1) / alone[varied]).mean()), 1.0)
-
-
-def _spanning(ways: list[Band]) -> Band:
-    """The middle one of three estimates, with limits as far as those of any."""
-    low, high = np.min([way.low for way in ways], axis=0), np.max([way.high for way in ways], axis=0)
-    return Band(ways[1].value, ways[1].best, low, high)
-
-
-def _ring_sets(rings: RingList) -> dict[int, set[tuple[int, ...]]]:
-    return {size: set(map(tuple, _keys(rings, size))) for size in rings.tables}
-
-
-def _keys(rings: RingList, size: int) -> list[list[int]]:
-    """Rings of a size as lists of numbers, images told apart."""
-    table = rings.tables[size]
-    if size not in rings.shift_tables:
-        return table.tolist()
-    return np.concatenate([table, rings.shift_tables[size].reshape(len(table), -1)], axis=1).tolist()
 
 
 def _vectors(network: Network, model: Atoms) -> Array:
@@ -253,15 +139,14 @@ def _unfolded(
     rng: np.random.Generator,
     count: int,
     measured: Ints,
-    sharper: bool = False,
     finer: int = 1,
     runs: Sequence[int] | None = None,
 ) -> Band:
     """Band of the counts, from how members go from bin to bin in draws of the atoms, and on in draws of those.
 
-    sharper: members leave a bin by passing a limit, which fewer of the true ones are near to, see `_sharpened`. finer, runs: see `unfold`.
+    finer, runs: see `unfold`.
     """
-    from scipy.sparse import coo_array, csr_array, diags_array
+    from scipy.sparse import coo_array, csr_array
 
     steps = [csr_array((labels, labels), dtype=np.float64) for _ in range(2)]
     histograms = []
@@ -277,17 +162,7 @@ def _unfolded(
     share = moves / (drawn[0] + drawn[1])
     alone = (share - share.power(2)) @ np.bincount(own, minlength=labels)
     together = _together(np.array(histograms), alone)
-    if not sharper:
-        return unfold(measured, moves, rng, None, together, finer, runs)
-    left = [1 - step.diagonal() / every for step, every in zip(steps, drawn, strict=True)]
-    ratio = _sharpened(left[0], left[1])
-    # One draw more that stays: few draws from a bin do not tell that all of its members leave it.
-    share = (moves + diags_array(np.ones(labels))) / (drawn[0] + drawn[1] + 1)
-    ways = []
-    for less in (ratio**power for power in POWERS):
-        fewer = share * less + diags_array(1 - less * np.asarray(share.sum(axis=0)).ravel())
-        ways.append(unfold(measured, fewer, rng, None, together, finer, runs))
-    return _spanning(ways)
+    return unfold(measured, moves, rng, together, finer, runs)
 
 
 def _by_kind(

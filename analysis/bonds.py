@@ -67,6 +67,23 @@ class BondRule:
         """The longest bond the rule allows, Å."""
         return self.distance_A + (self.tolerance_A or 0.0)
 
+    @property
+    def limits_A(self) -> tuple[float, ...]:
+        """Distances at which bonds begin or end, Å."""
+        ends = (self.reach_A,) if self.tolerance_A is None else (self.distance_A - self.tolerance_A, self.reach_A)
+        return tuple(end for end in ends if end > 0)
+
+    def binds(self, a: str, b: str) -> bool:
+        """Whether the rule is for this pair of elements."""
+        return self.a == ANY or {self.a, self.b} == {a, b}
+
+    def allows(self, distance_A: ArrayLike) -> NDArray[np.bool_]:
+        """Which distances are those of a bond."""
+        distance = np.asarray(distance_A, np.float64)
+        if self.tolerance_A is None:
+            return distance <= self.distance_A
+        return np.abs(distance - self.distance_A) <= self.tolerance_A
+
     def __str__(self) -> str:
         pair = ANY if self.a == ANY else f"{self.a}-{self.b}"
         window = "" if self.tolerance_A is None else f"±{self.tolerance_A!r}"
@@ -129,10 +146,7 @@ def homopolar_rules(rules: Iterable[BondRule]) -> tuple[BondRule, ...]:
 
 def _obeys(rule: BondRule, numbers: NDArray[np.int64], distance: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which pairs, given their atomic numbers (m, 2) and distances (m,), the rule bonds."""
-    if rule.tolerance_A is None:
-        near = distance <= rule.distance_A
-    else:
-        near = np.abs(distance - rule.distance_A) <= rule.tolerance_A
+    near = rule.allows(distance)
     if rule.a == ANY:
         return near
     wanted = sorted((atomic_number(rule.a), atomic_number(rule.b)))

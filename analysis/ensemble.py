@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .atoms import Atoms
+from .likely import LikelyBonds
+from .network import Network
 from .unfold import INSIDE, Band
 
 Array = NDArray[np.float64]
@@ -26,16 +28,18 @@ def draws(atoms: Atoms, count: int, rng: np.random.Generator) -> Iterator[Atoms]
     """`count` models that the data allow as well: positions from their covariance, elements by their probability.
 
     An atom of unknown covariance stays, one of unknown probability keeps its name. A wrong name is that of the element next
-    to it in brightness, the lighter and the heavier with equal probability where there are both.
+    to it in brightness, the lighter and the heavier with equal probability where there are both. Names are drawn as true atoms
+    got theirs: the probability of an atom is that its name is right, and elements of which there are few are named wrong more often.
     """
     root = _roots(atoms.covariance_A2)
     elements = atoms.elements
     rank = {symbol: k for k, symbol in enumerate(elements)}
     kind = np.array([rank[symbol] for symbol in atoms.symbols])
     sure = np.where(np.isfinite(atoms.species_probability), atoms.species_probability, 1.0)
+    confused = _confused(kind, sure, len(elements))
     for _ in range(count):
         moved = atoms.positions_A + np.einsum("aij,aj->ai", root, rng.normal(size=(len(atoms), 3)))
-        names = _renamed(kind, sure, len(elements), rng)
+        names = _renamed(kind, confused, rng)
         yield replace(atoms, positions_A=moved, symbols=tuple(elements[k] for k in names))
 
 
@@ -57,39 +61,74 @@ def band_of(
     than two draws there is no band.
     """
     own = _arrays(statistic(atoms))
-    once, twice = [], []
+    levels: list[list[dict[str, Array]]] = [[], [], []]
     for one in draws(atoms, count, rng):
-        once.append(_arrays(statistic(one)))
-        twice.append(_arrays(statistic(next(draws(one, 1, rng)))))
+        two = next(draws(one, 1, rng))
+        for level, found in zip(levels, (own, statistic(one), statistic(two)), strict=True):
+            level.append(_arrays(found))
+    return {name: _moved_back(value, value, *_stacked(name, value, levels)) for name, value in own.items()}
+
+
+def network_bands(
+    atoms: Atoms,
+    likely: LikelyBonds,
+    statistic: Callable[[Atoms, Network], Mapping[str, ArrayLike]],
+    rng: np.random.Generator,
+) -> dict[str, Band]:
+    """95 % bands of whatever `statistic` computes of atoms and their bonds, by name, numbers or arrays of fixed shape.
+
+    The atoms as they are, with the bonds of a draw of `likely`, stand for S of `band_of`; atoms drawn anew keep these bonds, but
+    for those that another name of an atom breaks or makes. Bonds of draws differ from the likeliest as the true ones may; the
+    true ones may also differ from them the other way, so that limits are those of both. Empty with fewer than two draws.
+    """
+    if len(likely) < 2:
+        return {}
+    own = _arrays(statistic(atoms, likely.as_measured()))
+    best = _arrays(statistic(atoms, likely.likeliest()))
+    levels: list[list[dict[str, Array]]] = [[], [], []]
+    for k, one in enumerate(draws(atoms, len(likely), rng)):
+        bonds = likely.drawn(k)
+        for level, model in zip(levels, (atoms, one, next(draws(one, 1, rng))), strict=True):
+            level.append(
+                _arrays(statistic(model, bonds if model.symbols == atoms.symbols else likely.drawn(k, model.symbols)))
+            )
     unknown = {name: np.full(value.shape, np.nan) for name, value in own.items()}
     return {
-        name: _moved_back(value, *(np.array([(unknown | model)[name] for model in level]) for level in (once, twice)))
-        for name, value in own.items()
+        name: _moved_back(value, (unknown | best)[name], *_stacked(name, value, levels)) for name, value in own.items()
     }
+
+
+def _stacked(name: str, like: Array, levels: list[list[dict[str, Array]]]) -> list[Array]:
+    """Per level, the values (draws, …) of one statistic, nan where a draw lacks it."""
+    unknown = np.full(like.shape, np.nan)
+    return [np.array([model.get(name, unknown) for model in level]) for level in levels]
 
 
 def _arrays(values: Mapping[str, ArrayLike]) -> dict[str, Array]:
     return {name: np.asarray(value, dtype=np.float64) for name, value in values.items()}
 
 
-def _moved_back(value: Array, once: Array, twice: Array) -> Band:
+def _moved_back(value: Array, likeliest: Array, starts: Array, once: Array, twice: Array) -> Band:
+    """The band of a statistic: as measured, of the likeliest bonds, and of draws before and after their atoms are moved once and twice."""
     from scipy.stats import t
 
     if len(once) < 2:
         return Band(value, value, value, value)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # what all draws lack is nan in the end
-        first, second = np.nanmean(once, axis=0), np.nanmean(twice, axis=0)
+        start, first, second = (np.nanmean(level, axis=0) for level in (starts, once, twice))
         # What hardly ever happens in draws shows in draws of those.
-        spread = np.maximum(np.nanstd(once, axis=0, ddof=1), np.nanstd(twice, axis=0, ddof=1))
-    change = first - value
+        spread = np.nanmax([np.nanstd(level, axis=0, ddof=1) for level in (starts, once, twice)], axis=0)
+    change = first - start
     left = np.divide(second - first, change, out=np.ones_like(change), where=np.abs(change) > spread / 2)
     left = np.clip(left, 0, 1)
     # Student's t: the spread of a few draws, and their means, are themselves uncertain.
     far = float(t.ppf((1 + INSIDE) / 2, len(once) - 1)) * np.sqrt(1 + 3 / len(once))
     half = far * (3 - 3 * left + left**2) * spread
-    best = 3 * value - 3 * first + second
-    return Band(value, best, best - half, best + half)
+    back = second - 3 * first + 2 * start
+    other = start + 2 * (likeliest - start)
+    low, high = np.fmin(start, other) + back - half, np.fmax(start, other) + back + half
+    return Band(value, start + back, low, high)
 
 
 def _roots(covariance: Array) -> Array:
@@ -99,8 +138,26 @@ def _roots(covariance: Array) -> Array:
     return vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
 
 
-def _renamed(kind: NDArray[np.int64], sure: Array, elements: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    wrong = (rng.random(len(kind)) >= sure) & (elements > 1)
-    step = np.where(rng.random(len(kind)) < 0.5, 1, -1)
-    step = np.where(kind == 0, 1, np.where(kind == elements - 1, -1, step))
-    return np.where(wrong, kind + step, kind)
+def _confused(kind: NDArray[np.int64], sure: Array, elements: int) -> Array:
+    """Probabilities (n, 2) that a true atom of this kind gets the name of the lighter, and of the heavier element next to it.
+
+    Doubts turned about: of all true atoms of an element, as many get a name as there are doubts whether atoms of that name are
+    rather this element; who gets it is who is in doubt himself.
+    """
+    aside = np.stack([kind > 0, kind < elements - 1], axis=1) * (1 - sure)[:, None]
+    doubt = aside / np.maximum((aside > 0).sum(axis=1), 1)[:, None]
+    named = np.bincount(kind, minlength=elements)
+    lighter, heavier = (np.bincount(kind, weights=column, minlength=elements) for column in doubt.T)
+    gets_lighter, gets_heavier = np.append(0.0, heavier[:-1]), np.append(lighter[1:], 0.0)
+    true = np.maximum(named - lighter - heavier + gets_lighter + gets_heavier, 1e-9)
+    chances = []
+    for column, doubts, gets in zip(doubt.T, (lighter, heavier), (gets_lighter, gets_heavier), strict=True):
+        own = np.divide(column, doubts[kind], out=1 / named[kind], where=doubts[kind] > 0)
+        chances.append(np.minimum(own * (named * gets / true)[kind], 1))
+    both = np.stack(chances, axis=1)
+    return both / np.maximum(both.sum(axis=1), 1)[:, None]
+
+
+def _renamed(kind: NDArray[np.int64], confused: Array, rng: np.random.Generator) -> NDArray[np.int64]:
+    lot = rng.random(len(kind))
+    return kind - (lot < confused[:, 0]) + (lot > 1 - confused[:, 1])

@@ -1,11 +1,11 @@
 """Counts as they were before noise moved members from bin to bin, with error bars.
 
-Distances, angles or bond numbers of measured atoms are those of the true ones moved by the errors of coordinates: peaks
+Distances or angles of measured atoms are those of the true ones moved by the errors of coordinates: peaks
 are broader, tails fuller. Drawing further errors shows how members move: A[j, b] is the probability that one of bin b is
-then found in bin j, and β the number that appear where there was nothing. The measured counts S follow from the true ones
-T as S = A T + β, up to chance, and the likelihood of T is raised by
+then found in bin j. The measured counts S follow from the true ones T as S = A T, up to chance, and the likelihood of T is
+raised by
 
-    T ← T · Aᵀ(S / (A T + β)) / Aᵀ1
+    T ← T · Aᵀ(S / (A T)) / Aᵀ1
 
 (W. H. Richardson 1972, doi:10.1364/JOSA.62.000055; L. B. Lucy 1974, doi:10.1086/111605; for histograms with error bars
 G. D'Agostini 1995, doi:10.1016/0168-9002(95)00274-X). More steps make T sharper: after k of them a peak without width has
@@ -69,6 +69,11 @@ class Band:
         one = np.asarray(factor, dtype=np.float64)
         return Band(self.value * one, self.best * one, self.low * one, self.high * one)
 
+    def outwards(self) -> Band:
+        """Limits of a number of things: whole, and not below zero."""
+        low, high = np.floor(np.maximum(self.low, 0) + 1e-6), np.ceil(np.maximum(self.high, 0) - 1e-6) + 0.0
+        return Band(self.value, self.best, low, high)
+
     def part(self, chosen: slice | NDArray[np.int64]) -> Band:
         """Some of the bins."""
         return Band(self.value[chosen], self.best[chosen], self.low[chosen], self.high[chosen])
@@ -78,35 +83,33 @@ def unfold(
     measured: ArrayLike,
     moves: ArrayLike,
     rng: np.random.Generator,
-    appear: ArrayLike | None = None,
     together: float = 1.0,
     finer: int = 1,
     runs: Sequence[int] | None = None,
 ) -> Band:
     """The true counts behind the `measured` (n,), with a 95 % band rounded outwards to whole numbers.
 
-    moves: (n, n) how many members of bin b (column) were drawn into bin j (row), a dense or a scipy sparse matrix; a column's
-    sum is the number of draws from that bin, its rest having vanished, so it may carry one row more, (n + 1, n), for those.
-    appear: (n,) expected number of members that appear from nothing in one draw. together: variance of the counts of draws
-    over that of members that move each on its own. finer: so many bins that follow each other become one of the band, of
-    n / finer. runs: how many bins belong together on one axis, then on the next, summing to n; all of them are when not given.
+    moves: (n, n) how many members of bin b (column) were drawn into bin j (row), a dense or a scipy sparse matrix. together:
+    variance of the counts of draws over that of members that move each on its own. finer: so many bins that follow each other
+    become one of the band, of n / finer. runs: how many bins belong together on one axis, then on the next, summing to n;
+    all of them are when not given.
     """
     counts = np.asarray(measured, dtype=np.float64)
     share = _shares(moves, len(counts))
-    background = np.zeros(len(counts)) if appear is None else np.asarray(appear, dtype=np.float64)
-    least, likeliest, most = _steps(counts, share, background, together, rng)
+    least, likeliest, most = steps_of(counts, share, together, rng)
     lows, highs = [], []
     for steps in sorted({least, likeliest, most}):
-        estimate = _raised(counts[:, None], share, background, steps)[:, 0]
+        estimate = raised(counts[:, None], share, steps)[:, 0]
         if steps == likeliest:
             best = estimate
-        errors = _gathered(_errors(estimate, share, background, steps, rng), finer)
+        errors = _gathered(_errors(estimate, share, steps, rng), finer)
         systematic = SMOOTHED * np.abs(errors.mean(axis=1))
         tails = np.quantile(errors, [(1 - INSIDE) / 2, (1 + INSIDE) / 2], axis=1) * np.sqrt(together)
         lows.append(_gathered(estimate, finer) - tails[1] - systematic)
         highs.append(_gathered(estimate, finer) - tails[0] + systematic)
-    hidden = _hidden(counts, best, share, background)
-    highs.append(_gathered(best, finer) + hidden.reshape(-1, finer).max(axis=1))
+    drowned = (share.diagonal() * best < DROWNED * (share @ best)) & (share @ best > 0.5)
+    more = np.where(drowned, hidden(counts, best, share), 0)
+    highs.append(_gathered(best, finer) + more.reshape(-1, finer).max(axis=1))
     runs = runs or [len(counts)]
     error = _error(best, share, runs)
     if max(least, 1) * most >= SHARP**2 or likeliest >= max(NARROW / 4 * _crowd(counts, error, runs), FEWEST):
@@ -114,12 +117,7 @@ def unfold(
         lows.append(certain)
         highs.append(possible)
     low, high = np.min(lows, axis=0), np.max(highs, axis=0)
-    return Band(
-        _gathered(counts, finer),
-        _gathered(best, finer),
-        np.floor(np.maximum(low, 0) + 1e-6),
-        np.ceil(np.maximum(high, 0) - 1e-6) + 0.0,
-    )
+    return Band(_gathered(counts, finer), _gathered(best, finer), low, high).outwards()
 
 
 def _shares(moves: ArrayLike, n: int) -> csr_array:
@@ -128,7 +126,7 @@ def _shares(moves: ArrayLike, n: int) -> csr_array:
 
     flows = csr_array(moves).astype(np.float64)
     drawn = np.asarray(flows.sum(axis=0)).ravel()
-    moved = flows[:n] @ diags_array(np.divide(1, drawn, out=np.zeros(n), where=drawn > 0))
+    moved = flows @ diags_array(np.divide(1, drawn, out=np.zeros(n), where=drawn > 0))
     return csr_array(moved + diags_array((drawn == 0).astype(np.float64)))
 
 
@@ -137,12 +135,10 @@ def _gathered(fine: Array, finer: int) -> Array:
     return fine.reshape(-1, finer, *fine.shape[1:]).sum(axis=1)
 
 
-def _steps(
-    counts: Array, share: csr_array, background: Array, together: float, rng: np.random.Generator
-) -> tuple[int, int, int]:
+def steps_of(counts: Array, share: csr_array, together: float, rng: np.random.Generator) -> tuple[int, int, int]:
     """How many steps foretell the other half of the members no worse than chance allows: the fewest, the likeliest, the most."""
     halves = np.stack([_half(counts, rng) for _ in range(SPLITS)], axis=1)
-    likelihoods = _foretold(halves, counts[:, None] - halves, share, background).mean(axis=1)
+    likelihoods = _foretold(halves, counts[:, None] - halves, share).mean(axis=1)
     near = np.flatnonzero(likelihoods >= likelihoods.max() - BEHIND * together)
     return STEPS[near[0]], STEPS[int(np.argmax(likelihoods))], STEPS[near[-1]]
 
@@ -151,25 +147,31 @@ def _half(counts: Array, rng: np.random.Generator) -> Array:
     return rng.binomial(counts.astype(np.int64), 0.5).astype(np.float64)
 
 
-def _foretold(halves: Array, others: Array, share: csr_array, background: Array) -> Array:
+def _foretold(halves: Array, others: Array, share: csr_array) -> Array:
     """Log-likelihood (steps, cases) of the other halves by what each of `STEPS` makes of the halves (n, cases)."""
-    estimate, done, found = _raised(halves, share, background / 2, 0), 0, []
+    estimate, done, found = raised(halves, share, 0), 0, []
     for steps in STEPS:
-        estimate, done = _raised(halves, share, background / 2, steps - done, estimate), steps
-        expected = np.maximum(share @ estimate + background[:, None] / 2, 1e-9)
+        estimate, done = raised(halves, share, steps - done, estimate), steps
+        expected = np.maximum(share @ estimate, 1e-9)
         found.append((others * np.log(expected) - expected).sum(axis=0))
     return np.array(found)
 
 
-def _raised(counts: Array, share: csr_array, background: Array, steps: int, start: Array | None = None) -> Array:
-    """Estimates (n, cases) after so many steps from `start`, or from counts that errors have widened by half as much again."""
+def raised(counts: Array, share: csr_array, steps: int, start: Array | None = None) -> Array:
+    """Estimates (n, cases) after so many steps from `start`, or from counts (n, cases) that errors have widened by half as much again.
+
+    share: (n, n), see `unfold`; a bin whose row is empty is one in which nothing can be measured.
+    """
     from scipy.sparse import diags_array
 
     kept = np.maximum(np.asarray(share.sum(axis=0)).ravel(), 1e-12)
     back = (share @ diags_array(1 / kept)).T.tocsr()
-    true = (counts + share @ counts) / 2 + 1e-9 if start is None else start
+    if start is None:
+        seen = np.asarray(share.sum(axis=1)).ravel() > 0
+        start = np.where(seen[:, None], (counts + share @ counts) / 2, back @ counts) + 1e-9
+    true = start
     for _ in range(steps):
-        expected = share @ true + background[:, None]
+        expected = share @ true
         np.divide(counts, np.maximum(expected, 1e-9, out=expected), out=expected)
         true = true * (back @ expected)
     return true
@@ -202,8 +204,8 @@ def _nearby(best: Array, reach: int, finer: int, runs: Sequence[int]) -> tuple[A
     return certain, possible + 2 * np.sqrt(possible) * (reach > 0)
 
 
-def _hidden(counts: Array, true: Array, share: csr_array, background: Array) -> Array:
-    """How many members (n,) may hide in bins whose measured ones nearly all came over from others; 0 in all other bins.
+def hidden(counts: Array, true: Array, share: csr_array) -> Array:
+    """How many members (n,) more than the `true` ones estimated may be in each bin without being seen in the counts.
 
     So many that the likelihood of the measured counts falls by no more than chance makes it. The variance of a measured count
     is that of members that move or stay; where none moves nothing is hidden.
@@ -211,25 +213,20 @@ def _hidden(counts: Array, true: Array, share: csr_array, background: Array) -> 
     from scipy.stats import chi2
 
     back = share.T.tocsr()
-    expected = share @ true + background
-    variance = np.maximum((share - share.power(2)) @ true + background, 1e-9)
+    expected = share @ true
+    variance = np.maximum((share - share.power(2)) @ true, 1e-9)
     slope = back @ ((counts - expected) / variance)
     bend = np.maximum(back.power(2) @ (1 / variance), 1e-12)
-    more = (slope + np.sqrt(slope**2 + bend * float(chi2.ppf(INSIDE, 1)))) / bend
-    drowned = (share.diagonal() * true < DROWNED * expected) & (expected > 0.5)
-    return np.where(drowned, np.maximum(more, 0), 0)
+    return np.maximum((slope + np.sqrt(slope**2 + bend * float(chi2.ppf(INSIDE, 1)))) / bend, 0)
 
 
-def _errors(best: Array, share: csr_array, background: Array, steps: int, rng: np.random.Generator) -> Array:
+def _errors(best: Array, share: csr_array, steps: int, rng: np.random.Generator) -> Array:
     """Estimate minus truth (n, replicas) of counts drawn from the estimate."""
     from scipy.sparse import csr_array
 
     flow = share.tocoo()
-    lost = np.maximum(1 - np.asarray(share.sum(axis=0)).ravel(), 0)
     n = len(best)
     moved = rng.poisson((flow.data * best[flow.col])[:, None], (flow.nnz, REPLICAS)).astype(np.float64)
     to_bins = csr_array((np.ones(flow.nnz), (flow.row, np.arange(flow.nnz))), shape=(n, flow.nnz))
     from_bins = csr_array((np.ones(flow.nnz), (flow.col, np.arange(flow.nnz))), shape=(n, flow.nnz))
-    true = from_bins @ moved + rng.poisson((lost * best)[:, None], (n, REPLICAS))
-    seen = to_bins @ moved + rng.poisson(background[:, None], (n, REPLICAS))
-    return _raised(seen, share, background, steps) - true
+    return raised(to_bins @ moved, share, steps) - from_bins @ moved

@@ -15,8 +15,7 @@ import numpy as np
 from pyaet.plan import Structure
 
 if TYPE_CHECKING:
-    from analysis import Atoms, BondRule, Network, RingList
-    from analysis.unfold import Band
+    from analysis import Atoms, Band, BondRule, LikelyBonds, Network, RingList
 
 Numbers = dict[str, Any]
 
@@ -26,6 +25,9 @@ CRYSTALLINE = 7
 """An atom with at least so many neighbours that are ordered as it is stands in a crystal."""
 _SHARES = ("ring_statistics.p_", "alternating_share")
 _DIHEDRALS, _TURN_DEG = "dihedral_angles_deg", np.arange(-180, 181, 10)
+_RING_SIZES, _COORDINATION = "ring_sizes", "coordination"
+MOST_BONDS = 16
+"""Atoms with more bonds are counted with those of so many."""
 FEWEST_ATOMS = 2
 MOST_ATOMS_IN_BANDS = 100_000
 """In larger models counting errors are as small as they are; bands would take longer than all the rest."""
@@ -69,17 +71,54 @@ class Described:
 
         return self.settings.draws > 0 and len(self.atoms) <= MOST_ATOMS_IN_BANDS and uncertain(self.atoms)
 
-    def rng(self) -> np.random.Generator:
-        """Numbers of its own: those of the bare seed may be the very ones that errors were made of in a test."""
-        return np.random.default_rng((self.seed, *b"draws"))
+    def rng(self, use: bytes = b"draws") -> np.random.Generator:
+        """Numbers of its own for each use: those of the bare seed may be the very ones that errors were made of in a test."""
+        return np.random.default_rng((self.seed, *use))
 
-    def drawn(self, atoms: Atoms) -> Described:
-        """The same particle with its atoms drawn anew, bonded by the same rules, without limits of its own."""
+    @cached_property
+    def likely(self) -> LikelyBonds:
+        """The bonds that the true atoms may have."""
         import analysis
 
-        own = self.settings
-        network = analysis.bonds(atoms.positions_A, atoms.symbols, self.rules, atoms.cell)
-        rings = analysis.rings(network, definition=own.definition, min_size=own.min_size, max_size=own.max_size)
+        return analysis.likely_bonds(
+            self.atoms, self.rules, self.rng(b"bonds"), self.settings.draws if self.banded else 0
+        )
+
+    @property
+    def sure(self) -> bool:
+        """Whether so many bonds are sure that statistics of the network get limits."""
+        from analysis.likely import MOST_UNSURE
+
+        return self.banded and self.likely.unsure <= MOST_UNSURE
+
+    @cached_property
+    def followed(self) -> Network:
+        """Bonds whose lengths and angles are told: with error bars the likeliest ones, since errors do not choose them."""
+        return self.likely.likeliest() if self.banded else self.network
+
+    @cached_property
+    def bands(self) -> dict[str, Band]:
+        """Limits of all that bonds and rings tell, by the path of its keys."""
+        import analysis
+
+        if not self.sure:
+            return {}
+        drawn = self
+
+        def told(atoms: Atoms, network: Network) -> dict[str, Any]:
+            nonlocal drawn
+            drawn = drawn.again(atoms, network)
+            return dict(_flat(_numbers(drawn)))
+
+        return analysis.network_bands(self.atoms, self.likely, told, self.rng())
+
+    def again(self, atoms: Atoms, network: Network) -> Described:
+        """The same particle with atoms and bonds drawn anew, without limits of its own; rings are looked for where bonds changed."""
+        import analysis
+
+        own, rings = self.settings, self.rings
+        if network is not self.network:
+            rings = analysis.rings(network, definition=own.definition, min_size=own.min_size, max_size=own.max_size)
         settings = own.model_copy(update={"draws": 0})
         return Described(atoms, self.rules, network, rings, settings, self.seed, self.surface)
 
@@ -108,11 +147,13 @@ def on_bins_of(told: Numbers, model: Described, other: Numbers) -> Numbers:
     return told
 
 
-def _lengths_and_angles(model: Described, atoms: Atoms) -> dict[str, dict[str, np.ndarray]]:
-    """Bond lengths and angles by kind, of `atoms` with the bonds of the model."""
+def _lengths_and_angles(
+    model: Described, atoms: Atoms, network: Network | None = None
+) -> dict[str, dict[str, np.ndarray]]:
+    """Bond lengths and angles by kind, of `atoms` with the bonds of the model, or others."""
     from analysis import bond_angles, bond_lengths
 
-    given = (model.network, atoms.positions_A, atoms.symbols, atoms.cell, model.counted)
+    given = (network or model.network, atoms.positions_A, atoms.symbols, atoms.cell, model.counted)
     return {"bond_lengths_A": bond_lengths(*given), "bond_angles_deg": bond_angles(*given)}
 
 
@@ -185,40 +226,53 @@ def _scattering_limits(model: Described) -> dict[str, Numbers]:
 
 
 def _bonded(model: Described) -> Numbers:
-    from analysis.bands import angle_bands, degree_bands, length_bands
+    from analysis.bands import angle_bands, length_bands
 
-    atoms, network, of = model.atoms, model.network, model.counted
+    atoms, of = model.atoms, model.counted
     draws = model.settings.draws if model.banded else 0
-    lengths = length_bands(atoms, network, model.rng(), count=draws, of=of)
-    angles = angle_bands(atoms, network, model.rng(), count=draws, of=of)
-    degrees = degree_bands(atoms, lambda atoms: model.drawn(atoms).network, model.rng(), count=draws, of=of)
-    moments = _moments(model, draws)
-    return {
-        "bond_lengths_A": {kind: _binned(found) | moments[f"bond_lengths_A.{kind}"] for kind, found in lengths.items()},
-        "bond_angles_deg": {
-            kind: _binned(found) | moments[f"bond_angles_deg.{kind}"] for kind, found in angles.items()
-        },
-        _DIHEDRALS: {kind: {"edges": _TURN_DEG, "value": counts} for kind, counts in _dihedrals(model).items()},
-        "coordination": {
-            element: {"mean": mean, "counts": _of_band(degrees[element])}
-            for element, mean in _mean_degrees(model).items()
+    histograms = {
+        "bond_lengths_A": length_bands(atoms, model.followed, model.rng(), count=draws, of=of),
+        "bond_angles_deg": angle_bands(atoms, model.followed, model.rng(), count=draws, of=of),
+    }
+    moments, own = _moments(model, draws), _lengths_and_angles(model, atoms)
+    told: Numbers = {key: {} for key in histograms}
+    for key, kinds in histograms.items():
+        for kind, found in kinds.items():
+            values = np.clip(own[key].get(kind, np.zeros(0)), found.edges[0], found.edges[-1])
+            measured = {"value": np.histogram(values, found.edges)[0]}
+            told[key][kind] = _binned(found) | measured | moments[f"{key}.{kind}"]
+    return told | {
+        _DIHEDRALS: {chain: {"edges": _TURN_DEG, "value": counts} for chain, counts in _dihedrals(model).items()},
+        _COORDINATION: {
+            element: {
+                "mean": found["mean"],
+                "counts": _counted(model, f"{_COORDINATION}.{element}.counts", found["counts"]),
+            }
+            for element, found in _degrees(model).items()
         },
     }
+
+
+def _counted(model: Described, path: str, value: np.ndarray) -> Numbers:
+    """Numbers of things, with limits where the model has them."""
+    band = model.bands.get(path)
+    return {"value": value} if band is None else _of_band(band.outwards())
 
 
 def _moments(model: Described, count: int) -> dict[str, Numbers]:
     """Mean and spread of lengths and angles by kind, with limits; what errors added to the spread is taken from its best value."""
     from analysis import Band, band_of
 
-    def told(atoms: Atoms) -> dict[str, np.ndarray]:
-        values = _lengths_and_angles(model, atoms)
+    def of_bonds(atoms: Atoms, network: Network) -> dict[str, np.ndarray]:
+        values = _lengths_and_angles(model, atoms, network)
         return {
             f"{key}.{kind}": np.array([own.mean(), own.var()]) for key in values for kind, own in values[key].items()
         }
 
-    found = {}
-    for path, band in band_of(model.atoms, told, model.rng(), count).items():
-        mean, variance = zip(*(getattr(band, name) for name in ("value", "best", "low", "high")), strict=True)
+    found, measured = {}, of_bonds(model.atoms, model.network)
+    for path, band in band_of(model.atoms, lambda atoms: of_bonds(atoms, model.followed), model.rng(), count).items():
+        value = measured.get(path, np.full(2, np.nan))
+        mean, variance = zip(value, band.best, band.low, band.high, strict=True)
         spread = Band(*np.sqrt(np.maximum(variance, 0)))
         found[path] = {"mean": _of_band(Band(*mean), 5), "spread": _of_band(spread, 5)}
     return found
@@ -248,15 +302,9 @@ def _rings(model: Described) -> Numbers:
 
     rings = model.rings
     told = analysis.ring_statistics(rings, len(model.atoms), model.counted)
-    sizes: Numbers = {str(size): {"value": count} for size, count in rings.sizes.items()}
-    if model.banded:
-        sizes |= {
-            str(size): {name: float(getattr(band, name)) for name in ("value", "low", "high")}
-            for size, band in _ring_bands(model).items()
-        }
     former = analysis.formers_of(model.network, model.atoms.symbols)
     return {
-        "ring_sizes": sizes,
+        _RING_SIZES: _ring_sizes(model),
         "ring_statistics": {name: _keyed(value) for name, value in asdict(told).items() if name != "count"},
         "alternating_share": _keyed(analysis.alternating_share(rings, model.atoms.symbols)),
         "former_sizes": _keyed(analysis.former_sizes(rings, model.atoms.symbols, former)) if former else {},
@@ -264,30 +312,14 @@ def _rings(model: Described) -> Numbers:
     }
 
 
-def _ring_bands(model: Described) -> dict[int, Band]:
-    """Number of rings per size with limits. Which of equal cycles are in a basis is arbitrary, so that only its sizes are followed."""
-    from analysis import Band, band_of
-    from analysis.bands import ring_bands
-
-    settings = model.settings
-    if settings.definition != "mcb":
-        bands = ring_bands(
-            model.atoms, model.rings, lambda atoms: model.drawn(atoms).rings, model.rng(), count=settings.draws
-        )
-        return {size: Band(band.value[0], band.best[0], band.low[0], band.high[0]) for size, band in bands.items()}
-
-    every = range(settings.min_size, settings.max_size + 1)
-
-    def sizes(atoms: Atoms) -> dict[str, int]:
-        found = model.drawn(atoms).rings.sizes
-        return {str(size): found.get(size, 0) for size in every}
-
-    whole = band_of(model.atoms, sizes, model.rng(), settings.draws)
-    return {
-        int(size): Band(band.value, band.best, np.floor(np.maximum(band.low, 0)), np.ceil(band.high))
-        for size, band in whole.items()
-        if band.high > 0
-    }
+def _ring_sizes(model: Described) -> dict[str, Numbers]:
+    """Number of rings by size, with limits: those of sizes that there are, or may be."""
+    found: dict[str, Numbers] = {str(size): {"value": count} for size, count in model.rings.sizes.items()}
+    for size in range(model.settings.min_size, model.settings.max_size + 1):
+        band = model.bands.get(f"{_RING_SIZES}.{size}")
+        if band is not None and (band.value > 0 or band.outwards().high > 0):
+            found[str(size)] = {name: float(getattr(band.outwards(), name)) for name in ("value", "low", "high")}
+    return dict(sorted(found.items(), key=lambda item: int(item[0])))
 
 
 def _shapes(model: Described) -> Numbers:
@@ -324,34 +356,45 @@ def _order(model: Described) -> Numbers:
 
 def _limits(model: Described) -> Numbers:
     """95 % limits of all that is one number, by the path of its keys, and of structure factors."""
-    from analysis import band_of
-
     if not model.banded:
         return {}
-
-    def numbers(atoms: Atoms) -> Numbers:
-        drawn = model.drawn(atoms)
-        told = _counts(drawn) | _rings(drawn) | _order(drawn)
-        told |= {"coordination": _mean_degrees(drawn), _DIHEDRALS: _dihedrals(drawn)}
-        told["defects"] = {name: len(value) for name, value in told["defects"].items() if name != "expected"}
-        return {path: value for path, value in _flat(told) if not path.startswith("ring_sizes")}
-
-    bands = band_of(model.atoms, numbers, model.rng(), model.settings.draws)
-    limits = {path: _possible(path, band) for path, band in bands.items()}
-    dihedrals = {path: limits.pop(path) for path in bands if path.startswith(_DIHEDRALS)}
-    return {
-        "limits": limits | _scattering_limits(model),
-        _DIHEDRALS: {
+    limits = {path: _possible(path, band) for path, band in model.bands.items()}
+    dihedrals = {path: limits.pop(path) for path in model.bands if path.startswith(_DIHEDRALS)}
+    for path in model.bands:
+        if path.startswith(_RING_SIZES) or path.endswith(".counts"):
+            del limits[path]
+    told: Numbers = {"limits": limits | _scattering_limits(model)}
+    if dihedrals:
+        told[_DIHEDRALS] = {
             path.removeprefix(f"{_DIHEDRALS}."): {"edges": _TURN_DEG, **told} for path, told in dihedrals.items()
-        },
+        }
+    return told
+
+
+def _numbers(model: Described) -> Numbers:
+    """All that bonds and rings tell, as tables of numbers and arrays of fixed shapes."""
+    sizes = model.rings.sizes
+    every = range(model.settings.min_size, model.settings.max_size + 1)
+    told = _counts(model) | _rings(model) | _order(model)
+    told["defects"] = {name: len(value) for name, value in told["defects"].items() if name != "expected"}
+    return told | {
+        _RING_SIZES: {str(size): sizes.get(size, 0) for size in every},
+        _COORDINATION: _degrees(model),
+        _DIHEDRALS: _dihedrals(model),
     }
 
 
-def _mean_degrees(model: Described) -> dict[str, float]:
-    """Mean number of bonds per element, of the atoms that count."""
+def _degrees(model: Described) -> dict[str, Numbers]:
+    """Numbers of bonds per element, of the atoms that count: their mean, and how many atoms have 0, 1, … of them."""
     names, degree = np.array(model.atoms.symbols), model.network.degree
-    chosen = {element: (names == element) & model.counted for element in model.atoms.elements}
-    return {element: float(degree[mask].mean()) for element, mask in chosen.items() if mask.any()}
+    chosen = {element: degree[(names == element) & model.counted] for element in model.atoms.elements}
+    return {
+        element: {
+            "mean": float(own.mean()), "counts": np.bincount(np.minimum(own, MOST_BONDS), minlength=MOST_BONDS + 1)
+        }
+        for element, own in chosen.items()
+        if own.size
+    }  # fmt: skip
 
 
 def _flat(told: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:

@@ -33,11 +33,11 @@ from analysis import (
     bond_angles,
     bond_lengths,
     bonds,
-    degree_bands,
     length_bands,
+    likely_bonds,
+    network_bands,
     pair_bands,
     pair_distribution,
-    ring_bands,
     rings,
 )
 from analysis.uncertainty import available_threads
@@ -191,12 +191,15 @@ class Case:
 
 def cases(model: Path | None) -> dict[str, Case]:
     silica_bonds, carbon_bonds = tuple(RULES), (BondRule("C", "C", 1.85),)
+    window = (BondRule("any", "any", 1.66, 0.15),)
     particle = glass(model)
     published = [tuple(error / np.sqrt(3) for error in reversed(errors)) for errors in PUBLISHED]
     return {
         "glass, 1.6e4 e⁻/Å²": Case(particle, published[0], silica_bonds),
         "glass, 1.6e3 e⁻/Å²": Case(particle, published[1], silica_bonds),
+        "glass, bonds of 1.66 ± 0.15 Å": Case(particle, (0.05, 0.05), window),
         "silica, periodic": Case(silica(), (0.05, 0.05), silica_bonds),
+        "silica, bonds of 1.66 ± 0.15 Å": Case(silica(), (0.08, 0.08), window),
         "quartz, atoms sway by 5 pm": Case(quartz(), (0.08, 0.08), silica_bonds, thermal_A=0.05),
         "quartz, at rest": Case(quartz(), (0.05, 0.05), silica_bonds),
         "diamond, at rest": Case(diamond(), (0.10,), carbon_bonds),
@@ -240,26 +243,27 @@ def covered(case: Case, seed: int) -> dict[str, np.ndarray]:
         rows = np.array([held, np.isclose(band.value, true), band.high - band.low, root], np.float64)
         found.setdefault(statistic, []).append(rows[:, (true > 0) | (band.high > 0)])
 
-    def network_of(model: Atoms) -> Network:
-        return bonds(model.positions_A, model.symbols, case.rules, model.cell)
-
     seen, known = (pair_distribution(model.positions_A, model.symbols, cell=cell) for model in (atoms, truth))
     for pair, band in pair_bands(atoms, seen, rng).items():
         scale = np.divide(1, seen.expected[pair], out=np.ones(len(seen.r_A)), where=seen.expected[pair] > 0)
         add("g(r)", band, known.counts[pair] * scale, scale)
-    network, true_network = network_of(atoms), network_of(truth)
+    true_network = bonds(truth.positions_A, truth.symbols, case.rules, cell)
+    likely = likely_bonds(atoms, case.rules, rng)
     lengths = bond_lengths(true_network, truth.positions_A, truth.symbols, cell)
-    for kind, binned in length_bands(atoms, network, rng).items():
-        add("bond lengths", binned.counts, np.histogram(lengths[kind], binned.edges)[0])
+    for kind, binned in length_bands(atoms, likely.likeliest(), rng).items():
+        add("bond lengths", binned.counts, np.histogram(lengths.get(kind, []), binned.edges)[0])
     angles = bond_angles(true_network, truth.positions_A, truth.symbols, cell)
-    for kind, binned in angle_bands(atoms, network, rng).items():
-        add(f"angles {kind}", binned.counts, np.histogram(angles[kind], binned.edges)[0])
-    names = np.array(truth.symbols)
-    for element, band in degree_bands(atoms, network_of, rng).items():
-        add("bonds per atom", band, np.bincount(true_network.degree[names == element], minlength=17))
-    sizes = rings(true_network).sizes
-    for size, band in ring_bands(atoms, rings(network), lambda model: rings(network_of(model)), rng).items():
-        add("rings per size", band, np.array([sizes.get(size, 0)]))
+    for kind, binned in angle_bands(atoms, likely.likeliest(), rng).items():
+        add(f"angles {kind}", binned.counts, np.histogram(angles.get(kind, []), binned.edges)[0])
+
+    def numbers(model: Atoms, network: Network) -> dict[str, np.ndarray]:
+        names = np.array(model.symbols)
+        degrees = {element: np.bincount(network.degree[names == element], minlength=17) for element in truth.elements}
+        return degrees | {"rings": np.bincount(list(map(len, rings(network))), minlength=25)}
+
+    true = numbers(truth, true_network)
+    for name, band in network_bands(atoms, likely, numbers, rng).items():
+        add("rings per size" if name == "rings" else "bonds per atom", band.outwards(), true[name])
     return {statistic: np.concatenate(parts, axis=1) for statistic, parts in found.items()}
 
 
