@@ -125,10 +125,12 @@ def _moved_back(value: Array, likeliest: Array, starts: Array, once: Array, twic
     # Student's t: the spread of a few draws, and their means, are themselves uncertain.
     far = float(t.ppf((1 + INSIDE) / 2, len(once) - 1)) * np.sqrt(1 + 3 / len(once))
     half = far * (3 - 3 * left + left**2) * spread
-    back = second - 3 * first + 2 * start
-    other = start + 2 * (likeliest - start)
-    low, high = np.fmin(start, other) + back - half, np.fmax(start, other) + back + half
-    return Band(value, start + back, low, high)
+    parabola = second - 3 * first + 2 * start
+    series = -change / np.maximum(left, 0.5)
+    other = 2 * likeliest - start
+    low = np.fmin(start, other) + np.minimum(parabola, series) - half
+    high = np.fmax(start, other) + np.maximum(parabola, series) + half
+    return Band(value, start + parabola, low, high)
 
 
 def _roots(covariance: Array) -> Array:

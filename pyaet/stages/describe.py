@@ -6,7 +6,7 @@ The content is plain numbers for `structure.json`; statistics of atoms with erro
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,6 +24,8 @@ SCATTERED_PER_A = np.arange(0.4, 20.01, 0.05)
 CRYSTALLINE = 7
 """An atom with at least so many neighbours that are ordered as it is stands in a crystal."""
 _SHARES = ("ring_statistics.p_", "alternating_share")
+_COUNTS = ("q_n", "former_sizes", "ring_statistics.r_n", "ring_statistics.p_n")
+"""What there is none of, where a model does not tell it."""
 _DIHEDRALS, _TURN_DEG = "dihedral_angles_deg", np.arange(-180, 181, 10)
 _RING_SIZES, _COORDINATION = "ring_sizes", "coordination"
 MOST_BONDS = 16
@@ -103,12 +105,13 @@ class Described:
 
         if not self.sure:
             return {}
-        drawn = self
+        drawn = self.again(self.atoms, self.network)
+        none = {path: 0 for path, _ in _flat(_numbers(drawn)) if path.startswith(_COUNTS)}
 
         def told(atoms: Atoms, network: Network) -> dict[str, Any]:
             nonlocal drawn
             drawn = drawn.again(atoms, network)
-            return dict(_flat(_numbers(drawn)))
+            return none | dict(_flat(_numbers(drawn)))
 
         return analysis.network_bands(self.atoms, self.likely, told, self.rng())
 
@@ -134,6 +137,7 @@ def describe(model: Described) -> Numbers:
     parts: tuple[Callable[[Described], Numbers], ...] = (_distances, _bonded, _counts, _rings, _order, _limits)
     for part in parts:
         told |= part(model) if len(model.atoms) >= FEWEST_ATOMS else {}
+    told |= _cells(model.atoms) if len(model.atoms) >= FEWEST_ATOMS else {}
     return told
 
 
@@ -197,7 +201,10 @@ def _scattered(atoms: Atoms, left: Mapping[str, np.ndarray] | None = None) -> di
 
 
 def _scattering_limits(model: Described) -> dict[str, Numbers]:
-    """Limits of S(q): errors of variance v per axis leave exp(-q² v / 2) of an atom's amplitude, and what is left scatters."""
+    """Limits of S(q): errors of variance v per axis leave exp(-q² v / 2) of an atom's amplitude, and what is left scatters.
+
+    Wrong names mix the elements; by as much as names drawn anew change it, the estimate is moved back.
+    """
     from scipy.stats import t
 
     from analysis import draws
@@ -215,6 +222,12 @@ def _scattering_limits(model: Described) -> dict[str, Numbers]:
     if len(drawn) < 2:
         return {}
     own, best = _scattered(atoms), _scattered(atoms, left)
+    if np.any(atoms.species_probability < 1):
+        still = replace(atoms, covariance_A2=np.zeros((len(atoms), 3, 3)))
+        renamed = [
+            _scattered(one, left) for one in draws(still, count, model.rng(b"names")) if one.elements == atoms.elements
+        ]
+        best = {kind: 2 * best[kind] - np.mean([one[kind] for one in renamed], axis=0) for kind in best}
     far = float(t.ppf(0.975, len(drawn) - 1))
     spread = {kind: far * np.std([one[kind] for one in drawn], axis=0, ddof=1) for kind in best}
     return {
@@ -351,24 +364,33 @@ def _order(model: Described) -> Numbers:
         }
     solid = order.solid_bonds(network, atoms.positions_A, atoms.cell)
     told["solid_like_share"] = round(float((np.nan_to_num(solid)[of] >= CRYSTALLINE).mean()), 4) if of.any() else 0.0
-    return {"bond_order": told, "voronoi": order.motifs(order.voronoi(atoms.positions_A, atoms.cell))}
+    return {"bond_order": told}
+
+
+def _cells(atoms: Atoms) -> Numbers:
+    from analysis import order
+
+    return {"voronoi": order.motifs(order.voronoi(atoms.positions_A, atoms.cell))}
 
 
 def _limits(model: Described) -> Numbers:
     """95 % limits of all that is one number, by the path of its keys, and of structure factors."""
+    from analysis import band_of
+
     if not model.banded:
         return {}
-    limits = {path: _possible(path, band) for path, band in model.bands.items()}
-    dihedrals = {path: limits.pop(path) for path in model.bands if path.startswith(_DIHEDRALS)}
-    for path in model.bands:
-        if path.startswith(_RING_SIZES) or path.endswith(".counts"):
-            del limits[path]
+    none = {path: 0 for path, _ in _flat(_cells(model.atoms))}
+    bands = model.bands | band_of(
+        model.atoms, lambda atoms: none | dict(_flat(_cells(atoms))), model.rng(), model.settings.draws
+    )
+    limits, dihedrals = {}, {}
+    for path, band in bands.items():
+        if path.startswith(_DIHEDRALS):
+            dihedrals[path.removeprefix(f"{_DIHEDRALS}.")] = {"edges": _TURN_DEG, **_possible(path, band)}
+        elif not path.startswith(_RING_SIZES) and np.isfinite(band.low).all() and np.ndim(band.low) == 0:
+            limits[path] = _possible(path, band)
     told: Numbers = {"limits": limits | _scattering_limits(model)}
-    if dihedrals:
-        told[_DIHEDRALS] = {
-            path.removeprefix(f"{_DIHEDRALS}."): {"edges": _TURN_DEG, **told} for path, told in dihedrals.items()
-        }
-    return told
+    return told | {_DIHEDRALS: dihedrals} if dihedrals else told
 
 
 def _numbers(model: Described) -> Numbers:
