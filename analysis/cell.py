@@ -171,7 +171,7 @@ def pairs_in_chunks(positions_A: Array, reach_A: float, cell: Cell | None = None
         near = some.sparse_distance_matrix(tree, reach, output_type="ndarray")
         first, image = near["i"] + begin, near["j"]
         second, apart = which[image], shift[image] - shift[first]
-        ahead = (first < second) | ((first == second) & _positive(apart))
+        ahead = (first < second) | ((first == second) & positive(apart))
         first, image, second, apart = first[ahead], image[ahead], second[ahead], apart[ahead]
         yield Pairs(first, second, apart, at[image] - at[first])
 
@@ -182,7 +182,7 @@ def _crowd(tree: cKDTree, at: Array, reach: float) -> int:
     return int(tree.query_ball_point(some, reach, return_length=True).max())
 
 
-def _positive(shift: Ints) -> NDArray[np.bool_]:
+def positive(shift: Ints) -> NDArray[np.bool_]:
     """Whether the first number of each shift that is not zero is positive: of s and −s this takes one."""
     x, y, z = shift.T
     return (x > 0) | ((x == 0) & ((y > 0) | ((y == 0) & (z > 0))))

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .atoms import Atoms
-from .cell import Cell, pairs_in_chunks
+from .cell import Cell
+from .pair_counts import count_pairs
 
 Pair = tuple[str, str]
 
@@ -69,7 +70,7 @@ def pair_distribution(
         ideal, own = _ideal_share(edges, semi_axes(atoms.positions_A)), 1
     index = {symbol: k for k, symbol in enumerate(atoms.elements)}
     of_atom = np.array([index[symbol] for symbol in atoms.symbols])
-    histograms = _histograms(atoms.positions_A, of_atom, len(index), edges, cell)
+    histograms = count_pairs(atoms.positions_A, of_atom, len(index), bin_A, n_bins, cell)
     number = np.bincount(of_atom)
     partial, counts, expected = {}, {}, {}
     for a, b in combinations_with_replacement(atoms.elements, 2):
@@ -166,21 +167,3 @@ def _directions(count: int = 400) -> NDArray[np.float64]:
 
 def _ratio(counts: NDArray[np.int64], expected: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.divide(counts, expected, out=np.zeros(len(counts)), where=expected > 0)
-
-
-def _histograms(
-    positions: NDArray[np.float64],
-    element: NDArray[np.int64],
-    n_elements: int,
-    edges: NDArray[np.float64],
-    cell: Cell | None,
-) -> NDArray[np.int64]:
-    """Pair distances per pair of elements (element, element, bin), upper triangle filled."""
-    size = n_elements * n_elements * (len(edges) - 1)
-    total = np.zeros(size, dtype=np.int64)
-    for pairs in pairs_in_chunks(positions, edges[-1], cell):
-        bins = np.minimum((pairs.distance_A / edges[1]).astype(np.int64), len(edges) - 2)
-        one, other = element[pairs.first], element[pairs.second]
-        kinds = np.minimum(one, other) * n_elements + np.maximum(one, other)
-        total += np.bincount(kinds * (len(edges) - 1) + bins, minlength=size)
-    return total.reshape(n_elements, n_elements, -1)

@@ -211,11 +211,11 @@ def _beside(found: Record, reference: Record | None, name: str, key: str, head: 
 
 
 def limits_table(found: Record) -> str:
-    """Return all single numbers that have 95 % limits wider than nothing, by the path of their keys."""
+    """Return all single numbers whose 95 % limits are more than the number itself, by the path of their keys."""
     rows = [
         (path.replace("_", " ").replace(".", " · "), *(f"{float(one[key]):.4g}" for key in ("value", "low", "high")))
         for path, one in _part(found, "limits").items()
-        if np.ndim(one["value"]) == 0 and one["high"] > one["low"]
+        if np.ndim(one["value"]) == 0 and not one["low"] == one["high"] == one["value"]
     ]
     return table(("number", "found", "from", "to"), rows, "95 % limits of single numbers") if rows else ""
 

@@ -255,6 +255,7 @@ def _bonded(model: Described) -> Numbers:
             measured = {"value": np.histogram(values, found.edges)[0]}
             told[key][kind] = _binned(found) | measured | moments[f"{key}.{kind}"]
     return told | {
+        "bonds": len(model.network),
         _DIHEDRALS: {chain: {"edges": _TURN_DEG, "value": counts} for chain, counts in _dihedrals(model).items()},
         _COORDINATION: {
             element: {
@@ -279,15 +280,25 @@ def _moments(model: Described, count: int) -> dict[str, Numbers]:
     def of_bonds(atoms: Atoms, network: Network) -> dict[str, np.ndarray]:
         values = _lengths_and_angles(model, atoms, network)
         return {
-            f"{key}.{kind}": np.array([own.mean(), own.var()]) for key in values for kind, own in values[key].items()
+            f"{key}.{kind}": np.array([own.mean(), own.var(), ((180 - own) ** 2).mean()])
+            for key in values
+            for kind, own in values[key].items()
         }
 
     found, measured = {}, of_bonds(model.atoms, model.network)
     for path, band in band_of(model.atoms, lambda atoms: of_bonds(atoms, model.followed), model.rng(), count).items():
-        value = measured.get(path, np.full(2, np.nan))
-        mean, variance = zip(value, band.best, band.low, band.high, strict=True)
-        spread = Band(*np.sqrt(np.maximum(variance, 0)))
-        found[path] = {"mean": _of_band(Band(*mean), 5), "spread": _of_band(spread, 5)}
+        value = measured.get(path, np.full(3, np.nan))
+        mean, variance, from_straight = (
+            Band(*part) for part in zip(value, band.best, band.low, band.high, strict=True)
+        )
+        if path.startswith("bond_angles_deg"):
+            # Errors bend straight angles, by the root of their variance; the mean may be as far up as the mean square allows.
+            straight = 180 - np.sqrt(np.maximum(from_straight.low, 0))
+            mean = replace(mean, high=np.minimum(np.maximum(mean.high, straight), 180.0))
+        spread = Band(
+            *(np.sqrt(np.maximum(each, 0)) for each in (variance.value, variance.best, variance.low, variance.high))
+        )
+        found[path] = {"mean": _of_band(mean, 5), "spread": _of_band(spread, 5)}
     return found
 
 
@@ -400,6 +411,7 @@ def _numbers(model: Described) -> Numbers:
     told = _counts(model) | _rings(model) | _order(model)
     told["defects"] = {name: len(value) for name, value in told["defects"].items() if name != "expected"}
     return told | {
+        "bonds": len(model.network),
         _RING_SIZES: {str(size): sizes.get(size, 0) for size in every},
         _COORDINATION: _degrees(model),
         _DIHEDRALS: _dihedrals(model),
@@ -442,7 +454,7 @@ def _keyed(values: Mapping[Any, Any]) -> Numbers:
 def _of_band(band: Band, digits: int = 2) -> Numbers:
     """A band as lists; without limits where it has none."""
     told = {name: np.round(getattr(band, name), digits) for name in ("value", "best", "low", "high")}
-    return told if np.any(band.high > band.low) else {"value": told["value"]}
+    return told if np.any((band.high > band.low) | (band.low != band.value)) else {"value": told["value"]}
 
 
 def _binned(found: Any) -> Numbers:

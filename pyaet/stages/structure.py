@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from math import ceil, floor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +85,7 @@ def told_beside(found: Described, beside: Described | None, name: str) -> dict[s
     """The content of `structure.json`: the model, and a reference beside it by the same rules."""
     with told_of("structure"):
         own = describe(found)
+        _warn_of_broken(found, own)
         return {
             "bond_rules": list(map(str, found.rules)),
             "definition": found.settings.definition,
@@ -91,6 +93,19 @@ def told_beside(found: Described, beside: Described | None, name: str) -> dict[s
             "reference": None if beside is None else on_bins_of(describe(beside), beside, own),
             "reference_name": name or None,
         }
+
+
+def _warn_of_broken(found: Described, own: dict[str, Any]) -> None:
+    """Tell of bonds that errors of the atoms have broken or made, as far as the number of bonds shows it."""
+    limits = own.get("limits", {}).get("bonds")
+    if limits is None or limits["low"] <= own["bonds"] <= limits["high"]:
+        return
+    low, high = floor(limits["low"]), ceil(limits["high"])
+    log.warning(
+        f"errors of the atoms carry distances across the limits of bonds ({', '.join(map(str, found.rules))}): {own['bonds']} "
+        f"bonds are measured, {low} to {high} are true. Bonds, rings and defects are listed as measured, their 95 % limits are "
+        "about the true numbers; wider limits of bonds keep the two together"
+    )
 
 
 def _beside(found: Described, settings: Structure, truth: Truth | None) -> Described | None:
@@ -144,8 +159,8 @@ def summary_of(found: Described, told: dict[str, Any]) -> dict[str, Any]:
         "surface_atoms": own["surface_atoms"],
         "defects": {name: len(value) for name, value in own.get("defects", {}).items() if name != "expected"},
     }
-    if found.banded and len(found.rings) and not numbers["ring_sizes_95"]:
-        numbers["ring_sizes_95"] = "none: errors of the atoms break most rings; give bonds wider limits"
+    if found.banded and not found.sure:
+        numbers["ring_sizes_95"] = "none: errors of the atoms leave too many bonds in doubt; give bonds other limits"
     if len(found.atoms.elements) == 2:
         numbers["alternating_share"] = own.get("alternating_share", {})
     return numbers

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
 from analysis import Cell, first_minimum, pair_distribution
+from analysis.pair_counts import count_pairs
 from analysis.pdf import semi_axes
 
 
@@ -99,3 +102,25 @@ def test_small_boxes_count_every_image():
     assert {int(k): int(own[k]) for k in np.flatnonzero(own)} == {20: 3, 28: 6, 35: 4}
     across = found.counts["O", "Si"]
     assert {int(k): int(across[k]) for k in np.flatnonzero(across)} == {17: 8, 33: 24}
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        None,
+        Cell(np.array([[3.0, 0, 0], [1, 4, 0], [0.5, 0.3, 5]])),
+        Cell(np.diag([3.0, 4, 0]), (True, True, False)),
+        Cell(np.diag([2.5, 0, 0]), (True, False, False)),
+    ],
+)
+def test_pairs_are_counted_as_one_by_one(cell, rng):
+    """Every atom with every image of every other within reach, each pair of images once: half of what all atoms see."""
+    at, element, width, bins = 4 * rng.random((5, 3)), np.array([0, 1, 1, 0, 2]), 0.02, 400
+    steps = [range(-4, 5) if cell is not None and cell.periodic[k] else [0] for k in range(3)]
+    found = np.zeros((3, 3, bins))
+    for i, j in itertools.product(range(5), repeat=2):
+        for shift in itertools.product(*steps):
+            apart = np.linalg.norm(at[j] - at[i] + (0 if cell is None else np.array(shift) @ cell.vectors_A))
+            if 0 < apart < width * bins:
+                found[min(element[i], element[j]), max(element[i], element[j]), int(apart / width)] += 0.5
+    np.testing.assert_array_equal(count_pairs(at, element, 3, width, bins, cell), found)
