@@ -36,8 +36,8 @@ BINS = 3
 """Bins per error."""
 BACK = 2.0
 """Times, at most, that an estimate is moved back by as much as one of counts drawn from it is off: it is smoother than the truth."""
-MOST_UNSURE = 0.1
-"""Share of bonds that may differ from draw to draw: of rings and numbers of bonds nothing can be said where more do."""
+MOST_UNSURE = 0.05
+"""Share of bonds that may differ from draw to draw: nothing can be said of the network where more do."""
 _TYPICAL = 5
 _AT_ONCE = 100_000
 

@@ -150,10 +150,12 @@ def _ideal_share(edges: NDArray[np.float64], axes: NDArray[np.float64]) -> NDArr
     the ball's distribution function of distances, times the ratio of the volumes cubed away.
     """
     stretch = 1 / np.linalg.norm(_directions() / axes, axis=1)
-    share = np.zeros(len(edges))
+    share = len(stretch) * edges**3 - 9 / 16 * edges**4 * (1 / stretch).sum() + edges**6 / 32 * (stretch**-3).sum()
+    beyond = edges > 2 * stretch.min()  # where some directions are through
+    share[beyond] = 0
     for length in stretch:
-        x = np.minimum(edges / (2 * length), 1.0)
-        share += (8 * x**3 - 9 * x**4 + 2 * x**6) * length**3
+        x = np.minimum(edges[beyond] / (2 * length), 1.0)
+        share[beyond] += (8 * x**3 - 9 * x**4 + 2 * x**6) * length**3
     return np.diff(share / len(stretch) / axes.prod())
 
 

@@ -96,7 +96,7 @@ class Described:
     @cached_property
     def followed(self) -> Network:
         """Bonds whose lengths and angles are told: with error bars the likeliest ones, since errors do not choose them."""
-        return self.likely.likeliest() if self.banded else self.network
+        return self.likely.likeliest() if self.sure else self.network
 
     @cached_property
     def bands(self) -> dict[str, Band]:
@@ -203,7 +203,8 @@ def _scattered(atoms: Atoms, left: Mapping[str, np.ndarray] | None = None) -> di
 def _scattering_limits(model: Described) -> dict[str, Numbers]:
     """Limits of S(q): errors of variance v per axis leave exp(-q² v / 2) of an atom's amplitude, and what is left scatters.
 
-    Wrong names mix the elements; by as much as names drawn anew change it, the estimate is moved back.
+    A finite range of distances and wrong names leave something of errors. As much is seen in atoms drawn anew once what errors
+    leave of them is corrected twice; it is taken off as far as such a correction does not drown it in noise.
     """
     from scipy.stats import t
 
@@ -218,18 +219,17 @@ def _scattering_limits(model: Described) -> dict[str, Numbers]:
         element: np.exp(-0.5 * SCATTERED_PER_A[:, None] ** 2 * variance[names == element]).mean(axis=1).clip(1e-6)
         for element in atoms.elements
     }
-    drawn = [_scattered(one, left) for one in draws(atoms, count, model.rng()) if one.elements == atoms.elements]
+    twice = {element: amplitude**2 for element, amplitude in left.items()}
+    drawn = [one for one in draws(atoms, count, model.rng()) if one.elements == atoms.elements]
     if len(drawn) < 2:
         return {}
     own, best = _scattered(atoms), _scattered(atoms, left)
-    if np.any(atoms.species_probability < 1):
-        still = replace(atoms, covariance_A2=np.zeros((len(atoms), 3, 3)))
-        renamed = [
-            _scattered(one, left) for one in draws(still, count, model.rng(b"names")) if one.elements == atoms.elements
-        ]
-        best = {kind: 2 * best[kind] - np.mean([one[kind] for one in renamed], axis=0) for kind in best}
-    far = float(t.ppf(0.975, len(drawn) - 1))
-    spread = {kind: far * np.std([one[kind] for one in drawn], axis=0, ddof=1) for kind in best}
+    spreads = [_scattered(one, left) for one in drawn]
+    again = [_scattered(one, twice) for one in drawn]
+    kept = np.mean(list(twice.values()), axis=0)
+    far = float(t.ppf(0.975, len(drawn) - 1)) * np.sqrt(1 + 1 / len(drawn))
+    spread = {kind: far * np.std([one[kind] for one in spreads], axis=0, ddof=1) for kind in best}
+    best = {kind: each - kept * (np.mean([one[kind] for one in again], axis=0) - each) for kind, each in best.items()}
     return {
         f"structure_factor.{kind}": {
             "value": own[kind], "low": best[kind] - spread[kind], "high": best[kind] + spread[kind]
@@ -242,7 +242,7 @@ def _bonded(model: Described) -> Numbers:
     from analysis.bands import angle_bands, length_bands
 
     atoms, of = model.atoms, model.counted
-    draws = model.settings.draws if model.banded else 0
+    draws = model.settings.draws if model.sure else 0
     histograms = {
         "bond_lengths_A": length_bands(atoms, model.followed, model.rng(), count=draws, of=of),
         "bond_angles_deg": angle_bands(atoms, model.followed, model.rng(), count=draws, of=of),
