@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .atoms import Atoms
-    from .bands import angle_bands, length_bands, pair_bands
+    from .bands import angle_bands, dihedral_bands, length_bands, pair_bands
     from .bonds import BondRule, bonds, default_rules, homopolar_rules
     from .cell import Cell
     from .classify import Classified, classify
@@ -94,6 +94,7 @@ _MODULE_OF = {
     "default_rules": "bonds",
     "defects": "defects",
     "dihedral_angles": "order",
+    "dihedral_bands": "bands",
     "draws": "ensemble",
     "faber_ziman_weights": "order",
     "first_minimum": "pdf",
@@ -157,6 +158,7 @@ __all__ = [
     "default_rules",
     "defects",
     "dihedral_angles",
+    "dihedral_bands",
     "draws",
     "faber_ziman_weights",
     "first_minimum",

@@ -27,6 +27,8 @@ Mask = NDArray[np.bool_] | None
 MOST_MEMBERS = 1_500_000
 """More pairs than this are not followed; a random choice of them tells how pairs move."""
 
+MOST_CHAINS = 100_000
+"""More chains of four atoms than this are not followed."""
 FINER = 4
 """Bins within one of a histogram of lengths or angles, over which members are followed."""
 
@@ -101,6 +103,37 @@ def angle_bands(
     return _by_kind(atoms, kinds, angles, bin_deg, rng, count)
 
 
+def dihedral_bands(
+    atoms: Atoms, network: Network, rng: np.random.Generator, edges_deg: Array, *, count: int = 16, of: Mask = None
+) -> dict[str, Band]:
+    """Bands of the histogram of dihedral angles per chain, as "O-Si-O-Si"; see `order.dihedral_angles`.
+
+    edges_deg: (n + 1,) of equal bins from −180 to 180. of: mask (n,) of atoms in the middle. Of very many chains a random choice
+    tells how all of them move.
+    """
+    from .order.angles import Chains, chains_of, dihedral_angles
+
+    bins = len(edges_deg) - 1
+    fine = bins * FINER
+    angles = dihedral_angles(network, atoms.positions_A, atoms.symbols, atoms.cell, of)
+    chains = chains_of(network, atoms.symbols, of)
+    found = {}
+    for kind, every in chains.items():
+        some = every.select(rng.permutation(len(every))[:MOST_CHAINS])
+
+        def label(model: Atoms, some: Chains = some) -> Ints:
+            angle = some.angles_deg(_vectors(network, model))
+            place = np.clip(np.nan_to_num(angle + 180) * fine / 360, 0, fine - 1).astype(np.int64)
+            return np.where(np.isfinite(angle), place, fine)
+
+        own = angles.get(kind, np.zeros(0))
+        measured = np.bincount(np.clip((own + 180) * fine / 360, 0, fine - 1).astype(np.int64), minlength=fine)
+        measured = np.concatenate([measured, [len(every) - len(own)], np.zeros(FINER - 1, np.int64)])
+        band = _unfolded(atoms, label, fine + FINER, rng, count, measured, finer=FINER, runs=[fine, FINER], around=True)
+        found[kind] = band.part(slice(bins))
+    return found
+
+
 def _together(drawn: NDArray[np.int64], alone: Array) -> float:
     """How many times (≥ 1) counts of draws (draws, n) vary more than those of members that move each on its own, `alone` (n,)."""
     varied = alone > 5
@@ -141,10 +174,11 @@ def _unfolded(
     measured: Ints,
     finer: int = 1,
     runs: Sequence[int] | None = None,
+    around: bool = False,
 ) -> Band:
     """Band of the counts, from how members go from bin to bin in draws of the atoms, and on in draws of those.
 
-    finer, runs: see `unfold`.
+    finer, runs, around: see `unfold`.
     """
     from scipy.sparse import coo_array, csr_array
 
@@ -162,7 +196,7 @@ def _unfolded(
     share = moves / (drawn[0] + drawn[1])
     alone = (share - share.power(2)) @ np.bincount(own, minlength=labels)
     together = _together(np.array(histograms), alone)
-    return unfold(measured, moves, rng, together, finer, runs)
+    return unfold(measured, moves, rng, together, finer, runs, around)
 
 
 def _by_kind(

@@ -86,13 +86,14 @@ def unfold(
     together: float = 1.0,
     finer: int = 1,
     runs: Sequence[int] | None = None,
+    around: bool = False,
 ) -> Band:
     """The true counts behind the `measured` (n,), with a 95 % band rounded outwards to whole numbers.
 
     moves: (n, n) how many members of bin b (column) were drawn into bin j (row), a dense or a scipy sparse matrix. together:
     variance of the counts of draws over that of members that move each on its own. finer: so many bins that follow each other
     become one of the band, of n / finer. runs: how many bins belong together on one axis, then on the next, summing to n;
-    all of them are when not given.
+    all of them are when not given. around: whether an axis goes on at its beginning where it ends, as that of a full turn.
     """
     counts = np.asarray(measured, dtype=np.float64)
     share = _shares(moves, len(counts))
@@ -111,9 +112,9 @@ def unfold(
     more = np.where(drowned, hidden(counts, best, share), 0)
     highs.append(_gathered(best, finer) + more.reshape(-1, finer).max(axis=1))
     runs = runs or [len(counts)]
-    error = _error(best, share, runs)
+    error = _error(best, share, runs, around)
     if max(least, 1) * most >= SHARP**2 or likeliest >= max(NARROW / 4 * _crowd(counts, error, runs), FEWEST):
-        certain, possible = _nearby(best, round(NEAR * error), finer, runs)
+        certain, possible = _nearby(best, round(NEAR * error), finer, runs, around)
         lows.append(certain)
         highs.append(possible)
     low, high = np.min(lows, axis=0), np.max(highs, axis=0)
@@ -177,12 +178,15 @@ def raised(counts: Array, share: csr_array, steps: int, start: Array | None = No
     return true
 
 
-def _error(best: Array, share: csr_array, runs: Sequence[int]) -> float:
+def _error(best: Array, share: csr_array, runs: Sequence[int], around: bool) -> float:
     """How many bins errors move a member, root mean square."""
     entries = share.tocoo()
     axis = np.repeat(np.arange(len(runs)), runs)
     weight = entries.data * best[entries.col] * (axis[entries.row] == axis[entries.col])
     step = (entries.row - entries.col).astype(np.float64)
+    if around:
+        half = np.repeat(runs, runs)[entries.row] / 2
+        step = (step + half) % (2 * half) - half
     return float(np.sqrt(np.average(step**2, weights=weight))) if weight.sum() > 0 else 0.0
 
 
@@ -192,16 +196,20 @@ def _crowd(counts: Array, error: float, runs: Sequence[int]) -> float:
     return float(2 * np.sqrt(np.pi) * max(error, 0.3) * (on_an_axis**2).sum() / max(on_an_axis.sum(), 1))
 
 
-def _nearby(best: Array, reach: int, finer: int, runs: Sequence[int]) -> tuple[Array, Array]:
+def _nearby(best: Array, reach: int, finer: int, runs: Sequence[int], around: bool) -> tuple[Array, Array]:
     """Members (n / finer,) certainly in a bin and possibly in it, where places are known to `reach` bins only."""
-    begin = np.repeat(np.cumsum([0, *runs[:-1]]), runs)
-    end = np.repeat(np.cumsum(runs), runs)
-    below = np.concatenate([[0.0], np.cumsum(best)])
-    first, last = np.arange(0, len(best), finer), np.arange(finer - 1, len(best), finer)
-    possible = below[np.minimum(last + 1 + reach, end[last])] - below[np.maximum(first - reach, begin[first])]
-    outer = np.minimum(first + reach, len(best))
-    certain = below[np.maximum(last + 1 - reach, outer)] - below[outer]
-    return certain, possible + 2 * np.sqrt(possible) * (reach > 0)
+    certain, possible = [], []
+    for axis in np.split(best, np.cumsum(runs)[:-1]):
+        more = min(reach, len(axis)) if around else 0
+        wide = np.concatenate([axis[len(axis) - more :], axis, axis[:more]])
+        below = np.concatenate([[0.0], np.cumsum(wide)])
+        first = more + np.arange(0, len(axis), finer)
+        end = first + finer
+        possible.append(below[np.minimum(end + reach, len(wide))] - below[np.maximum(first - reach, 0)])
+        outer = np.minimum(first + reach, len(wide))
+        certain.append(below[np.maximum(end - reach, outer)] - below[outer])
+    most = np.concatenate(possible)
+    return np.concatenate(certain), most + 2 * np.sqrt(most) * (reach > 0)
 
 
 def hidden(counts: Array, true: Array, share: csr_array) -> Array:

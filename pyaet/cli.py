@@ -18,7 +18,7 @@ from pyaet.commands import judge, road, stages, tune
 from pyaet.io.errors import InputError, RunError
 from pyaet.rooms import foreign_room
 
-INTERRUPTED = "interrupted; run the same command again to resume"
+INTERRUPTED = "interrupted; run the same command again: what is finished is kept"
 
 app = typer.Typer(
     name="pyaet",

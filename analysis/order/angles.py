@@ -25,6 +25,25 @@ _CHUNK = 2_000_000
 
 
 @dataclass(frozen=True, eq=False)
+class Chains:
+    """Chains of three bonds: bonds (m, 3) by their numbers in the network, and signs (m, 3) that lead from one end to the other."""
+
+    bonds: Ints
+    signs: Ints
+
+    def __len__(self) -> int:
+        return len(self.bonds)
+
+    def select(self, some: Ints) -> Chains:
+        return Chains(self.bonds[some], self.signs[some])
+
+    def angles_deg(self, vectors_A: Array) -> Array:
+        """Dihedral angles (m,) in degrees, of the vectors (bonds, 3) of the network; nan where three atoms are in line."""
+        along = self.signs[..., None] * vectors_A[self.bonds]
+        return dihedral_deg(along[:, 0], along[:, 1], along[:, 2])
+
+
+@dataclass(frozen=True, eq=False)
 class AngleList:
     """Pairs of bonds that share an atom, each once, sorted by that atom.
 
@@ -117,6 +136,20 @@ def dihedral_angles(
         fine = np.isfinite(angle)
         _gather(found, angle[fine], element[np.column_stack(along)[fine]], names)
     return {name: np.concatenate(parts) for name, parts in sorted(found.items())}
+
+
+def chains_of(network: Network, symbols: Sequence[str], of: ArrayLike | None = None) -> dict[str, Chains]:
+    """The chains of `dihedral_angles` by their names, those in line among them."""
+    names, element = _elements(symbols, network.n_atoms)
+    mask, ends = chosen(of, network.n_atoms), ends_of(network)
+    found: dict[str, list[Array]] = defaultdict(list)
+    for one, middle, other in _chains(ends, mask):
+        along = [ends.to[one], ends.origin[middle], ends.to[middle], ends.to[other]]
+        both = np.column_stack([one, middle, other])
+        rows = np.column_stack([ends.bond[both], ends.sign[both] * [-1, 1, 1]])
+        _gather(found, rows, element[np.column_stack(along)], names)
+    whole = {name: np.concatenate(parts).astype(np.int64) for name, parts in sorted(found.items())}
+    return {name: Chains(rows[:, :3], rows[:, 3:]) for name, rows in whole.items()}
 
 
 def between_deg(a: Array, b: Array) -> Array:

@@ -26,7 +26,7 @@ CRYSTALLINE = 7
 _SHARES = ("ring_statistics.p_", "alternating_share")
 _COUNTS = ("q_n", "former_sizes", "ring_statistics.r_n", "ring_statistics.p_n")
 """What there is none of, where a model does not tell it."""
-_DIHEDRALS, _TURN_DEG = "dihedral_angles_deg", np.arange(-180, 181, 10)
+_DIHEDRALS, _TURN_DEG = "dihedral_angles_deg", np.arange(-180.0, 181.0, 10.0)
 _RING_SIZES, _COORDINATION = "ring_sizes", "coordination"
 MOST_BONDS = 16
 """Atoms with more bonds are counted with those of so many."""
@@ -85,6 +85,11 @@ class Described:
         return analysis.likely_bonds(
             self.atoms, self.rules, self.rng(b"bonds"), self.settings.draws if self.banded else 0
         )
+
+    @property
+    def misnamed(self) -> bool:
+        """Whether any atom may bear the wrong name."""
+        return bool(np.any(self.atoms.species_probability < 1))
 
     @property
     def sure(self) -> bool:
@@ -256,7 +261,7 @@ def _bonded(model: Described) -> Numbers:
             told[key][kind] = _binned(found) | measured | moments[f"{key}.{kind}"]
     return told | {
         "bonds": len(model.network),
-        _DIHEDRALS: {chain: {"edges": _TURN_DEG, "value": counts} for chain, counts in _dihedrals(model).items()},
+        _DIHEDRALS: _dihedral_histograms(model),
         _COORDINATION: {
             element: {
                 "mean": found["mean"],
@@ -264,6 +269,25 @@ def _bonded(model: Described) -> Numbers:
             }
             for element, found in _degrees(model).items()
         },
+    }
+
+
+def _dihedral_histograms(model: Described) -> dict[str, Numbers]:
+    """Histograms of dihedral angles, with limits: of chains that are followed, or where names are in doubt of numbers in each bin."""
+    from analysis.bands import dihedral_bands
+
+    told = {chain: {"edges": _TURN_DEG, "value": counts} for chain, counts in _dihedrals(model).items()}
+    if not model.sure:
+        return told
+    if model.misnamed:
+        bands = {chain: model.bands[f"{_DIHEDRALS}.{chain}"] for chain in told}
+    else:
+        given = model.atoms, model.followed, model.rng(), _TURN_DEG
+        bands = dihedral_bands(*given, count=model.settings.draws, of=model.counted)
+    limits = {chain: band.outwards() for chain, band in bands.items()}
+    return {
+        chain: one | ({"low": limits[chain].low, "high": limits[chain].high} if chain in limits else {})
+        for chain, one in told.items()
     }
 
 
@@ -394,14 +418,12 @@ def _limits(model: Described) -> Numbers:
     bands = model.bands | band_of(
         model.atoms, lambda atoms: none | dict(_flat(_cells(atoms))), model.rng(), model.settings.draws
     )
-    limits, dihedrals = {}, {}
-    for path, band in bands.items():
-        if path.startswith(_DIHEDRALS):
-            dihedrals[path.removeprefix(f"{_DIHEDRALS}.")] = {"edges": _TURN_DEG, **_possible(path, band)}
-        elif not path.startswith(_RING_SIZES) and np.isfinite(band.low).all() and np.ndim(band.low) == 0:
-            limits[path] = _possible(path, band)
-    told: Numbers = {"limits": limits | _scattering_limits(model)}
-    return told | {_DIHEDRALS: dihedrals} if dihedrals else told
+    limits = {
+        path: _possible(path, band)
+        for path, band in bands.items()
+        if not path.startswith((_RING_SIZES, _DIHEDRALS)) and np.isfinite(band.low).all() and np.ndim(band.low) == 0
+    }
+    return {"limits": limits | _scattering_limits(model)}
 
 
 def _numbers(model: Described) -> Numbers:
@@ -410,11 +432,12 @@ def _numbers(model: Described) -> Numbers:
     every = range(model.settings.min_size, model.settings.max_size + 1)
     told = _counts(model) | _rings(model) | _order(model)
     told["defects"] = {name: len(value) for name, value in told["defects"].items() if name != "expected"}
+    if model.misnamed:
+        told[_DIHEDRALS] = _dihedrals(model)
     return told | {
         "bonds": len(model.network),
         _RING_SIZES: {str(size): sizes.get(size, 0) for size in every},
         _COORDINATION: _degrees(model),
-        _DIHEDRALS: _dihedrals(model),
     }
 
 

@@ -7,8 +7,18 @@ from importlib.resources import as_file, files
 import numpy as np
 import pytest
 
-from analysis import Atoms, BondRule, Cell, bonds, likely_bonds, network_bands, pair_distribution, rings
-from analysis.bands import length_bands, pair_bands
+from analysis import (
+    Atoms,
+    BondRule,
+    Cell,
+    bonds,
+    dihedral_angles,
+    likely_bonds,
+    network_bands,
+    pair_distribution,
+    rings,
+)
+from analysis.bands import dihedral_bands, length_bands, pair_bands
 from analysis.ensemble import band_of, draws
 from analysis.unfold import raised, unfold
 
@@ -196,6 +206,25 @@ def test_bands_hold_the_shells_of_a_small_particle_at_rest():
     assert (known.counts["Au", "Au"] <= band.high * seen.expected["Au", "Au"] + 1e-6)[there].mean() >= 0.7
 
 
+def test_bands_hold_the_dihedral_angles_of_a_crystal_at_rest():
+    """Of diamond they are 60 and 180°, and errors carry them across 180° to the other end of the axis."""
+    from ase.build import bulk
+
+    cell = bulk("C", "diamond", a=3.567, cubic=True) * 4
+    truth = Atoms(cell.positions, ("C",) * len(cell), cell=Cell(cell.cell.array))
+    atoms, edges = measured(truth, 0.08, 5), np.arange(-180.0, 181.0, 10.0)
+    network = bonds(truth.positions_A, truth.symbols, [BondRule("C", "C", 1.85)], truth.cell)
+    band = dihedral_bands(atoms, network, np.random.default_rng(7), edges)["C-C-C-C"]
+    true, seen = (
+        np.histogram(dihedral_angles(network, m.positions_A, m.symbols, m.cell)["C-C-C-C"], edges)[0]
+        for m in (truth, atoms)
+    )
+    assert np.count_nonzero(true) <= 4
+    assert np.count_nonzero(seen) > 15
+    assert inside(true, band).mean() >= 0.9
+    np.testing.assert_array_equal(band.value, seen)
+
+
 def test_one_axis_takes_nothing_from_the_next(rng):
     """Two histograms in one row, all members at the end of the first: none is possible at the beginning of the second."""
     kernel = np.exp(-0.5 * ((np.arange(40)[:, None] - np.arange(40)) / 3.0) ** 2)
@@ -206,6 +235,19 @@ def test_one_axis_takes_nothing_from_the_next(rng):
     assert band.low[19] == 0  # any of the last two bins may hold them all
     assert band.high[19] >= 50_000
     assert not band.high[20:].any()
+
+
+def test_an_axis_may_go_on_where_it_ends(rng):
+    """A peak at the end of a full turn, half of which errors carried to its beginning, is put together again."""
+    n, error = 60, 3.0
+    apart = (np.arange(n)[:, None] - np.arange(n) + n / 2) % n - n / 2
+    kernel = np.exp(-0.5 * (apart / error) ** 2)
+    seen = rng.multinomial(20_000, kernel[:, n - 1] / kernel[:, n - 1].sum())
+    band = unfold(seen, 1000 * kernel / kernel.sum(axis=0), rng, around=True)
+    assert seen[:5].sum() > 5000
+    assert band.best[[n - 2, n - 1, 0]].sum() > 0.8 * 20_000
+    assert band.high[n - 1] >= 20_000
+    assert band.low[0] == 0
 
 
 def test_a_number_is_moved_back_by_as_much_as_noise_moved_it(rng):

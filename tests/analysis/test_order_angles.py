@@ -7,6 +7,7 @@ import pytest
 
 from analysis import BondRule, Cell, Network, bonds
 from analysis.order import angles_of, bond_angles, bond_lengths, dihedral_angles
+from analysis.order.angles import chains_of
 
 DIAMOND = np.array([[0, 0, 0], [0, 2, 2], [2, 0, 2], [2, 2, 0], [1, 1, 1], [1, 3, 3], [3, 1, 3], [3, 3, 1]]) * 1.3575
 
@@ -142,3 +143,17 @@ def test_nothing_to_measure_and_inputs_that_do_not_fit():
         bond_angles(LINE, chain(0)[:3], ["C"] * 3)
     with pytest.raises(ValueError, match="expected its cell"):
         bond_angles(Network(1, np.array([[0, 0]]), np.array([[1, 0, 0]])), [[0, 0, 0]], ["C"])
+
+
+def test_chains_have_the_dihedral_angles_of_their_network(rng):
+    box = Cell(np.eye(3) * 5.43)
+    at = DIAMOND + rng.normal(0, 0.1, DIAMOND.shape)
+    symbols = ["Si", "O"] * 4
+    network = bonds(at, symbols, [BondRule("any", "any", 2.8)], box)
+    every = dihedral_angles(network, at, symbols, box)
+    chains = chains_of(network, symbols)
+    assert set(chains) == set(every)
+    for name, chain_list in chains.items():
+        found = chain_list.angles_deg(network.vectors_A(at, box.vectors_A))
+        np.testing.assert_allclose(np.sort(found), np.sort(every[name]), atol=1e-9)
+        assert len(chain_list.select(np.arange(2))) == 2

@@ -33,6 +33,8 @@ from analysis import (
     bond_angles,
     bond_lengths,
     bonds,
+    dihedral_angles,
+    dihedral_bands,
     length_bands,
     likely_bonds,
     network_bands,
@@ -181,12 +183,16 @@ def bands(model: Path | None) -> Iterator[tuple[str, ...]]:
 
 @dataclass(frozen=True)
 class Case:
-    """A true model, whose atoms may sway by `thermal_A` about their places, and the errors per axis of lighter and heavier atoms."""
+    """A true model, whose atoms may sway by `thermal_A` about their places, and the errors per axis of lighter and heavier atoms.
+
+    wrong: share of atoms that get the name of the other element.
+    """
 
     truth: Atoms
     errors_A: tuple[float, ...]
     rules: tuple[BondRule, ...]
     thermal_A: float = 0.0
+    wrong: float = 0.0
 
 
 def cases(model: Path | None) -> dict[str, Case]:
@@ -200,6 +206,7 @@ def cases(model: Path | None) -> dict[str, Case]:
         "glass, bonds of 1.66 ± 0.15 Å": Case(particle, (0.05, 0.05), window),
         "silica, periodic": Case(silica(), (0.05, 0.05), silica_bonds),
         "silica, bonds of 1.66 ± 0.15 Å": Case(silica(), (0.08, 0.08), window),
+        "silica, 1 % of the names wrong": Case(silica(), (0.05, 0.05), silica_bonds, wrong=0.01),
         "quartz, atoms sway by 5 pm": Case(quartz(), (0.08, 0.08), silica_bonds, thermal_A=0.05),
         "quartz, at rest": Case(quartz(), (0.05, 0.05), silica_bonds),
         "diamond, at rest": Case(diamond(), (0.10,), carbon_bonds),
@@ -234,6 +241,7 @@ def covered(case: Case, seed: int) -> dict[str, np.ndarray]:
     sigma = np.array(case.errors_A)[rank]
     noise = rng.normal(size=(len(truth), 3)) * sigma[:, None]
     atoms = replace(truth, positions_A=truth.positions_A + noise, covariance_A2=sigma[:, None, None] ** 2 * np.eye(3))
+    atoms = misnamed(atoms, case.wrong, rng) if case.wrong else atoms
     cell = truth.cell
     found: dict[str, list[np.ndarray]] = {}
 
@@ -255,6 +263,10 @@ def covered(case: Case, seed: int) -> dict[str, np.ndarray]:
     angles = bond_angles(true_network, truth.positions_A, truth.symbols, cell)
     for kind, binned in angle_bands(atoms, likely.likeliest(), rng).items():
         add(f"angles {kind}", binned.counts, np.histogram(angles.get(kind, []), binned.edges)[0])
+    edges = np.arange(-180.0, 181.0, 10.0)
+    dihedrals = dihedral_angles(true_network, truth.positions_A, truth.symbols, cell)
+    for kind, band in dihedral_bands(atoms, likely.likeliest(), rng, edges).items():
+        add("dihedral angles", band, np.histogram(dihedrals.get(kind, []), edges)[0])
 
     def numbers(model: Atoms, network: Network) -> dict[str, np.ndarray]:
         names = np.array(model.symbols)
@@ -265,6 +277,14 @@ def covered(case: Case, seed: int) -> dict[str, np.ndarray]:
     for name, band in network_bands(atoms, likely, numbers, rng).items():
         add("rings per size" if name == "rings" else "bonds per atom", band.outwards(), true[name])
     return {statistic: np.concatenate(parts, axis=1) for statistic, parts in found.items()}
+
+
+def misnamed(atoms: Atoms, share: float, rng: np.random.Generator) -> Atoms:
+    """The atoms with a share of their two names exchanged, and with the probability that an atom of such a name bears it rightly."""
+    true = np.array([atoms.elements.index(symbol) for symbol in atoms.symbols])
+    named = np.where(rng.random(len(true)) < share, 1 - true, true)
+    right = np.array([np.mean(true[named == kind] == kind) for kind in (0, 1)])
+    return replace(atoms, symbols=tuple(np.array(atoms.elements)[named]), species_probability=right[named])
 
 
 def write(form: str, rows: Iterator[tuple[str, ...]]) -> None:

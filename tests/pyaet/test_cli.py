@@ -199,7 +199,7 @@ def test_ctrl_c_exits_130_and_the_run_resumes(series: Path, capsys: pytest.Captu
     running.send_signal(signal.SIGINT)
     _, err = running.communicate(timeout=60)
     assert running.returncode == 130, err
-    assert err == "pyaet: interrupted; run the same command again to resume\n"
+    assert err == "pyaet: interrupted; run the same command again: what is finished is kept\n"
     edit(series, "iterations = 100000", "iterations = 30")
     assert call(capsys, "run", series / "plan.toml")[0] == 0
 
@@ -222,7 +222,10 @@ cli.app = work
 cli.main([])
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=50)
-    assert (done.returncode, done.stderr) == (130, "pyaet: interrupted; run the same command again to resume\n")
+    assert (done.returncode, done.stderr) == (
+        130,
+        "pyaet: interrupted; run the same command again: what is finished is kept\n",
+    )
 
 
 def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:

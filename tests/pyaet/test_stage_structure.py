@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from importlib.resources import as_file, files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from analysis import Atoms
+from analysis import Atoms, bond_angles
 from pyaet.console import Console
 from pyaet.io.errors import InputError
 from pyaet.io.structures import write_extxyz
@@ -67,3 +69,55 @@ def test_the_truth_is_counted_by_the_same_rules(tmp_path: Path) -> None:
 def test_a_bond_between_unknown_elements_is_told() -> None:
     with pytest.raises(InputError, match=r"structure: .*'Xy'"):
         network(polygon(6), Structure.model_construct(bonds=("Xy-O:2",), definition="primitive"))
+
+
+def ball_of_silica() -> Atoms:
+    """400 atoms from the silica that comes with the project; all of their Si-O bonds are within 1.66 ± 0.15 Å."""
+    from ase.io import read
+
+    with as_file(files("pyaet.simulate") / "silica_network.extxyz") as path:
+        whole = read(path)
+    inner = np.argsort(np.linalg.norm(whole.positions - whole.positions.mean(axis=0), axis=1))[:400]
+    return Atoms(whole.positions[inner], tuple(np.array(whole.get_chemical_symbols())[inner].tolist()))
+
+
+def found_of(truth: Atoms, sigma_A: float, folder: Path, settings: Structure) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The summary and structure.json of atoms moved by errors that their file states."""
+    at = truth.positions_A + np.random.default_rng(3).normal(0, sigma_A, truth.positions_A.shape)
+    names = [folder / name for name in ("atoms.extxyz", "rings.json", "structure.json")]
+    write_extxyz(names[0], Atoms(at, truth.symbols, sigma_A=np.full(len(at), sigma_A)))
+    summary = find_structure(*names, settings, None, CONTEXT)
+    return summary, json.loads(names[2].read_text())["found"]
+
+
+def test_limits_are_about_the_true_network_where_errors_break_bonds(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    truth, settings = ball_of_silica(), Structure(preset="liao2026", draws=4)
+    true = network(truth, settings)
+    summary, found = found_of(truth, 0.06, tmp_path, settings)
+    assert found["bonds"] == summary["bonds"] < 0.95 * len(true.network)
+    assert found["limits"]["bonds"]["low"] <= len(true.network) <= found["limits"]["bonds"]["high"]
+    assert f"{found['bonds']} bonds are measured" in caplog.text
+    for size, number in true.rings.sizes.items():
+        told = found["ring_sizes"][str(size)]
+        assert told["low"] <= number <= told["high"]
+    assert sum(found["ring_sizes"][size]["value"] for size in ("8", "10", "12")) < 0.8 * sum(
+        true.rings.sizes[size] for size in (8, 10, 12)
+    )
+    full = int((true.network.degree[np.array(truth.symbols) == "Si"] == 4).sum())
+    four = {name: values[4] for name, values in found["coordination"]["Si"]["counts"].items()}
+    assert four["value"] < 0.9 * full
+    assert four["low"] <= full <= four["high"]
+    for kind, angles in bond_angles(true.network, truth.positions_A, truth.symbols).items():
+        mean = found["bond_angles_deg"][kind]["mean"]
+        assert mean["low"] <= angles.mean() <= mean["high"]
+
+
+def test_nothing_is_said_of_a_network_that_errors_hide(tmp_path: Path) -> None:
+    """A limit amid the peak of the Si-O distances, narrower than the errors: which of them are longer nobody can tell."""
+    summary, found = found_of(ball_of_silica(), 0.12, tmp_path, Structure(bonds=("Si-O:1.61",), draws=3))
+    assert "leave too many bonds in doubt" in summary["ring_sizes_95"]
+    assert not any(path.startswith(("ring_statistics", "coordination")) for path in found["limits"])
+    assert set(found["coordination"]["Si"]["counts"]) == {"value"}
+    assert "structure_factor.xray" in found["limits"]
