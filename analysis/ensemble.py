@@ -56,9 +56,9 @@ def band_of(
 
     With S of the atoms as they are, M₁ the mean over draws and M₂ that over draws of draws, the best estimate is
     3 S − 3 M₁ + M₂: the parabola through the three, one step back (J. R. Cook & L. A. Stefanski 1994,
-    doi:10.1080/01621459.1994.10476871). Limits are as far from it as the spread of the draws says, and farther where noise
-    shrinks the statistic, since what is left of it scatters less. What a draw lacks, or has as nan, is left out. With fewer
-    than two draws there is no band.
+    doi:10.1080/01621459.1994.10476871). Limits are as far from it, and from the geometric series through the three, as the
+    spread of the draws says, and farther where noise shrinks the statistic, since what is left of it scatters less. What a draw
+    lacks, or has as nan, is left out. With fewer than two draws there is no band.
     """
     own = _arrays(statistic(atoms))
     levels: list[list[dict[str, Array]]] = [[], [], []]
