@@ -280,7 +280,8 @@ def _dihedral_histograms(model: Described) -> dict[str, Numbers]:
     if not model.sure:
         return told
     if model.misnamed:
-        bands = {chain: model.bands[f"{_DIHEDRALS}.{chain}"] for chain in told}
+        paths = {chain: f"{_DIHEDRALS}.{chain}" for chain in told}
+        bands = {chain: model.bands[path] for chain, path in paths.items() if path in model.bands}
     else:
         given = model.atoms, model.followed, model.rng(), _TURN_DEG
         bands = dihedral_bands(*given, count=model.settings.draws, of=model.counted)
