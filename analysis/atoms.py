@@ -22,6 +22,8 @@ H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn 
 Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Po At
 Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts Og
 """
+FARTHEST_A = 1e7
+"""Coordinates beyond this are not in Å."""
 SYMBOLS: tuple[str, ...] = (UNKNOWN, *_PERIODIC_TABLE.split())
 """Element symbols in order of atomic number; entry 0 stands for an unknown element."""
 
@@ -48,6 +50,11 @@ def positions(value: ArrayLike, name: str = "positions_A") -> NDArray[np.float64
     bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
     if bad.size:
         raise ValueError(f"{name} of atom {bad[0]} is {array[bad[0]]}; every coordinate must be a finite number")
+    far = np.flatnonzero((np.abs(array) > FARTHEST_A).any(axis=1))
+    if far.size:
+        raise ValueError(
+            f"{name} of atom {far[0]} is {array[far[0]]}; expected coordinates in Å, up to {FARTHEST_A:.0e}"
+        )
     return array
 
 
@@ -74,7 +81,8 @@ def _per_atom(value: ArrayLike | None, n: int, name: str) -> NDArray[np.float64]
 def _covariance(value: ArrayLike | None, sigma_A: NDArray[np.float64]) -> NDArray[np.float64]:
     """`value` as float64 (n, 3, 3), that of `sigma_A` when it is None."""
     if value is None:
-        return sigma_A[:, None, None] ** 2 * np.eye(3)
+        with np.errstate(invalid="ignore"):  # infinite ones are refused
+            return sigma_A[:, None, None] ** 2 * np.eye(3)
     array = np.asarray(value, dtype=np.float64)
     if array.shape != (len(sigma_A), 3, 3):
         raise ValueError(f"covariance_A2 has shape {array.shape}; expected ({len(sigma_A)}, 3, 3), Å², one per atom")

@@ -122,12 +122,14 @@ def default_rules(
 
     positions_A: (n, 3) in Å; symbols: n element symbols; cell: a periodic box; pairs: "unlike", which are like pairs where
     there is one element, or "all". A pair of elements that has no minimum to be found (too few atoms) gets no rule. Distances
-    are rounded to 0.01 Å.
+    are rounded to 0.01 Å. ValueError where two atoms stand in the same place.
     """
     if pairs not in ("unlike", "all"):
         raise ValueError(f"pairs is {pairs!r}; expected 'unlike' or 'all'")
     if len(symbols) < (2 if cell is None else 1):
         return ()
+    close = pairs_within(np.asarray(positions_A, np.float64), _SAME_PLACE_A, cell)
+    _refuse_doubled(close, close.distance_A)
     measured = pair_distribution(positions_A, symbols, r_max_A=6.0, cell=cell)
     every = pairs == "all" or len(measured.g) == 1
     found = {pair: first_minimum(measured.r_A, g) for pair, g in measured.g.items() if every or pair[0] != pair[1]}

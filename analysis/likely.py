@@ -32,6 +32,8 @@ REACH, MARGIN = 5.0, 3.0
 """Errors from a limit up to which measured distances are looked at, and beyond those up to which true ones are thought of."""
 FARTHEST_A = 1.5
 """Distances farther than this from all limits are not looked at, however large errors are."""
+LARGEST_A = 0.5
+"""Distances of larger errors tell nothing of others; they may be anywhere within their own errors."""
 BINS = 3
 """Bins per error."""
 BACK = 2.0
@@ -156,13 +158,18 @@ def _chances(
     limits = np.array(sorted({limit for rule in rules for limit in rule.limits_A}))
     if not len(limits) or not count:
         return chance
+    vague = error > LARGEST_A
+    ends = np.array([0.0, *limits, np.inf])
+    inner = _allowed(rules, np.append((ends[1:-1] + ends[:-2]) / 2, 2 * limits[-1]))
+    chance[:, vague] = _spread(distance[vague], error[vague], ends)[:, inner].sum(axis=1)
+    own = own & ~vague
     near = own & (np.abs(distance[:, None] - limits).min(axis=1) < REACH * error)
     if not near.any():
         return chance
     width = float(np.median(error[near])) / BINS
     reach = min(REACH * float(np.quantile(error[near], 0.95)), FARTHEST_A)
     for part in np.split(limits, np.flatnonzero(np.diff(limits) > 2 * reach) + 1):
-        asked = (distance >= part[0] - reach) & (distance < part[-1] + reach)
+        asked = (distance >= part[0] - reach) & (distance < part[-1] + reach) & ~vague
         if not (asked & own).any():
             continue
         bins = _bins_about(part, width, reach * (1 + MARGIN / REACH))

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-_PER_REACH = 3
-"""Cells along the longest distance."""
+_PER_REACH, _MOST_CELLS = 3, 2_000_000
+"""Cells along the longest distance, and at most along an edge of all."""
 _BLOCK = 2000
 
 
@@ -34,14 +34,13 @@ def count_pairs(
     at, reach = np.asarray(positions_A, np.float64), bins * width_A
     which, shift, everywhere = images_within(at, reach, cell)
     ahead = positive(shift - shift[which])  # atoms as they stand come first, so that shift[which] is theirs
-    edge = max(reach / _PER_REACH, float(np.ptp(everywhere, axis=0).max()) / 200)
+    edge = max(reach / _PER_REACH, float(np.ptp(everywhere, axis=0).max()) / _MOST_CELLS)
     low = everywhere.min(axis=0)
     place = ((everywhere - low) / edge).astype(np.int64)
     shape = place.max(axis=0) + 1
     number = np.ravel_multi_index(tuple(place.T), tuple(shape))
     order = np.argsort(number, kind="stable")
-    start = np.concatenate([[0], np.cumsum(np.bincount(number, minlength=int(shape.prod())))])
-    sorted_by_cell = everywhere[order], which[order], ahead[order], element[which[order]]
+    sorted_by_cell = number[order], everywhere[order], which[order], ahead[order], element[which[order]]
 
     def counted(first: int) -> Ints:
         found = np.zeros((n_elements, n_elements, bins), np.int64)
@@ -53,7 +52,6 @@ def count_pairs(
             element[some],
             place[some],
             *sorted_by_cell,
-            start,
             shape,
             steps,
             width_A,
@@ -77,11 +75,11 @@ def _count(
     first: int,
     element: Ints,
     place: Ints,
+    number: Ints,
     others: Array,
     which: Ints,
     ahead: NDArray[np.bool_],
     other_element: Ints,
-    start: Ints,
     shape: Ints,
     steps: int,
     width: float,
@@ -89,7 +87,8 @@ def _count(
 ) -> None:  # pragma: no cover - compiled
     """Adds to counts (elements, elements, bins) the pairs of some atoms, the first one of them number `first`, with all others.
 
-    A pair counts where the other atom is a later one, or a later image (`ahead`) of the same.
+    The others are sorted by the number of their cell. A pair counts where the other atom is a later one, or a later image
+    (`ahead`) of the same.
     """
     bins = counts.shape[2]
     reach = bins * width * (1 + 1e-12) + 1e-12
@@ -97,8 +96,8 @@ def _count(
         for x in range(max(place[i, 0] - steps, 0), min(place[i, 0] + steps + 1, shape[0])):
             for y in range(max(place[i, 1] - steps, 0), min(place[i, 1] + steps + 1, shape[1])):
                 row = (x * shape[1] + y) * shape[2]
-                begin = start[row + max(place[i, 2] - steps, 0)]
-                end = start[row + min(place[i, 2] + steps + 1, shape[2])]
+                begin = np.searchsorted(number, row + max(place[i, 2] - steps, 0))
+                end = np.searchsorted(number, row + min(place[i, 2] + steps + 1, shape[2]))
                 for j in range(begin, end):
                     if which[j] < first + i or (which[j] == first + i and not ahead[j]):
                         continue

@@ -80,12 +80,15 @@ def read_structure(
 def write_extxyz(path: str | Path, atoms: Atoms, columns: Mapping[str, np.ndarray] | None = None, **info: Any) -> None:
     """Write atoms as extended XYZ, whole or not at all, with intensity, sigma_A and species_probability per atom.
 
-    columns: further numbers per atom, (n,) or (n, width). info: further `key=value` pairs of the comment line. `read_structure`
-    gives the same float64 numbers back.
+    covariance_A2 is written where sigma_A does not tell it. columns: further numbers per atom, (n,) or (n, width). info: further
+    `key=value` pairs of the comment line. `read_structure` gives the same float64 numbers back.
     """
     from pyaet.artifacts import write_text
 
     own = {"pos": atoms.positions_A, **{name: getattr(atoms, name) for name in _PER_ATOM}}
+    alike = atoms.sigma_A[:, None, None] ** 2 * np.eye(3)
+    if not np.allclose(atoms.covariance_A2, alike, rtol=1e-9, atol=0, equal_nan=True):
+        own["covariance_A2"] = atoms.covariance_A2[:, [0, 0, 0, 1, 1, 2], [0, 1, 2, 1, 2, 2]]
     box = None if atoms.cell is None else (atoms.cell.vectors_A, atoms.cell.periodic)
     write_text(Path(path), xyz_text(atoms.symbols, {**own, **(columns or {})}, info, box))
 

@@ -252,13 +252,13 @@ def _bonded(model: Described) -> Numbers:
         "bond_lengths_A": length_bands(atoms, model.followed, model.rng(), count=draws, of=of),
         "bond_angles_deg": angle_bands(atoms, model.followed, model.rng(), count=draws, of=of),
     }
-    moments, own = _moments(model, draws), _lengths_and_angles(model, atoms)
+    moments, own = _moments(model), _lengths_and_angles(model, atoms)
     told: Numbers = {key: {} for key in histograms}
     for key, kinds in histograms.items():
         for kind, found in kinds.items():
             values = np.clip(own[key].get(kind, np.zeros(0)), found.edges[0], found.edges[-1])
             measured = {"value": np.histogram(values, found.edges)[0]}
-            told[key][kind] = _binned(found) | measured | moments[f"{key}.{kind}"]
+            told[key][kind] = _binned(found) | measured | moments.get(f"{key}.{kind}", {})
     return told | {
         "bonds": len(model.network),
         _DIHEDRALS: _dihedral_histograms(model),
@@ -298,9 +298,9 @@ def _counted(model: Described, path: str, value: np.ndarray) -> Numbers:
     return {"value": value} if band is None else _of_band(band.outwards())
 
 
-def _moments(model: Described, count: int) -> dict[str, Numbers]:
+def _moments(model: Described) -> dict[str, Numbers]:
     """Mean and spread of lengths and angles by kind, with limits; what errors added to the spread is taken from its best value."""
-    from analysis import Band, band_of
+    from analysis import Band, network_bands
 
     def of_bonds(atoms: Atoms, network: Network) -> dict[str, np.ndarray]:
         values = _lengths_and_angles(model, atoms, network)
@@ -310,11 +310,12 @@ def _moments(model: Described, count: int) -> dict[str, Numbers]:
             for kind, own in values[key].items()
         }
 
-    found, measured = {}, of_bonds(model.atoms, model.network)
-    for path, band in band_of(model.atoms, lambda atoms: of_bonds(atoms, model.followed), model.rng(), count).items():
-        value = measured.get(path, np.full(3, np.nan))
+    found = {}
+    measured = {path: Band(value, value, value, value) for path, value in of_bonds(model.atoms, model.network).items()}
+    limits = network_bands(model.atoms, model.likely, of_bonds, model.rng()) if model.sure else {}
+    for path, band in (measured | limits).items():
         mean, variance, from_straight = (
-            Band(*part) for part in zip(value, band.best, band.low, band.high, strict=True)
+            Band(*part) for part in zip(band.value, band.best, band.low, band.high, strict=True)
         )
         if path.startswith("bond_angles_deg"):
             # Errors bend straight angles, by the root of their variance; the mean may be as far up as the mean square allows.
@@ -478,7 +479,8 @@ def _keyed(values: Mapping[Any, Any]) -> Numbers:
 def _of_band(band: Band, digits: int = 2) -> Numbers:
     """A band as lists; without limits where it has none."""
     told = {name: np.round(getattr(band, name), digits) for name in ("value", "best", "low", "high")}
-    return told if np.any((band.high > band.low) | (band.low != band.value)) else {"value": told["value"]}
+    known = np.isfinite(band.low).all() and np.isfinite(band.high).all()
+    return told if known and np.any((band.high > band.low) | (band.low != band.value)) else {"value": told["value"]}
 
 
 def _binned(found: Any) -> Numbers:

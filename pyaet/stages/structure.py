@@ -8,6 +8,8 @@ from math import ceil, floor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from pyaet.artifacts import write_json
 from pyaet.io.errors import InputError, told_of
 from pyaet.io.structures import read_structure, write_extxyz
@@ -37,6 +39,7 @@ def network(atoms: Atoms, settings: Structure, seed: int = 0) -> Described:
     import analysis
 
     settings = with_preset(settings)
+    _warn_of_lost(atoms)
     if strange := set(settings.coordination) - set(atoms.symbols):
         held = ", ".join(atoms.elements)
         raise InputError(f"coordination names {min(strange)}, which is not in the structure; it holds {held}")
@@ -44,14 +47,29 @@ def network(atoms: Atoms, settings: Structure, seed: int = 0) -> Described:
         rules = bond_rules(atoms, settings)
         bonds = analysis.bonds(atoms.positions_A, atoms.symbols, rules, atoms.cell)
         if len(bonds) == 0 and len(atoms) > 1:
-            log.warning(_no_bonds(rules))
+            log.warning(_no_bonds(atoms, rules))
         rings = analysis.rings(
             bonds, definition=settings.definition, min_size=settings.min_size, max_size=settings.max_size
         )
     return Described(atoms, rules, bonds, rings, settings, seed)
 
 
-def _no_bonds(rules: Sequence[BondRule]) -> str:
+def _warn_of_lost(atoms: Atoms) -> None:
+    """Tell of atoms whose error bars say that nobody knows where they are."""
+    from analysis.likely import LARGEST_A
+
+    lost = np.flatnonzero(atoms.sigma_A > LARGEST_A)
+    if lost.size:
+        log.warning(
+            f"sigma_A of {lost.size} of {len(atoms)} atoms is above {LARGEST_A} Å (atom {lost[0]}: {atoms.sigma_A[lost[0]]:.3g} Å): "
+            "where they are and what they are bonded to is not known, and limits may be wrong; leave such atoms out"
+        )
+
+
+def _no_bonds(atoms: Atoms, rules: Sequence[BondRule]) -> str:
+    strange = {name for rule in rules for name in (rule.a, rule.b)} - {"any", *atoms.symbols}
+    if strange:
+        return f"bond rules name {', '.join(sorted(strange))}, which the structure does not hold; it holds {', '.join(atoms.elements)}"
     if not rules:
         return "g(r) shows no bonds: too few pairs of atoms, or none near enough; state which are bonded (Si-O:2.2)"
     return f"no two atoms are as near as {', '.join(map(str, rules))} says; are the coordinates in Å?"

@@ -100,6 +100,12 @@ def test_one_atom_of_large_error_takes_no_certainty_from_others(silica):
     assert others == {bond for bond in own if 0 not in bond[:2]}
 
 
+def test_errors_as_large_as_bonds_leave_all_of_them_in_doubt(silica):
+    atoms = replace(silica, covariance_A2=np.tile(4 * np.eye(3), (len(silica), 1, 1)))
+    likely = likely_bonds(atoms, [BondRule("Si", "O", 2.2)], np.random.default_rng(1), 3)
+    assert likely.unsure > 0.3
+
+
 def test_another_name_breaks_and_makes_bonds(silica):
     atoms = replace(measured(silica, 0.02, 1), species_probability=np.full(len(silica), 0.9))
     likely = likely_bonds(atoms, [BondRule("Si", "O", 2.2)], np.random.default_rng(1), 2)

@@ -124,3 +124,14 @@ def test_pairs_are_counted_as_one_by_one(cell, rng):
             if 0 < apart < width * bins:
                 found[min(element[i], element[j]), max(element[i], element[j]), int(apart / width)] += 0.5
     np.testing.assert_array_equal(count_pairs(at, element, 3, width, bins, cell), found)
+
+
+def test_a_line_across_a_large_empty_space_is_counted():
+    """As many cells as the space has would not fit in memory, as few as fit would hold too many atoms each."""
+    n = 100_000
+    line = np.arange(n)[:, None] * np.array([1.1, 1.1, 1.1])
+    counts = count_pairs(line, np.zeros(n, np.int64), 1, 0.1, 40)[0, 0]
+    spacing = 1.1 * 3**0.5
+    assert counts.sum() == (n - 1) + (n - 2)
+    assert counts[int(spacing / 0.1)] == n - 1
+    assert counts[int(2 * spacing / 0.1)] == n - 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -121,3 +122,36 @@ def test_nothing_is_said_of_a_network_that_errors_hide(tmp_path: Path) -> None:
     assert not any(path.startswith(("ring_statistics", "coordination")) for path in found["limits"])
     assert set(found["coordination"]["Si"]["counts"]) == {"value"}
     assert "structure_factor.xray" in found["limits"]
+
+
+def test_atoms_of_hopeless_errors_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    atoms = replace(polygon(8), sigma_A=np.array([0.05] * 7 + [2.0]))
+    network(atoms, Structure(bonds=("O-Si:1.7",)))
+    assert "sigma_A of 1 of 8 atoms is above 0.5 Å (atom 7: 2 Å)" in caplog.text
+
+
+def test_rules_of_elements_that_are_not_there_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    network(polygon(8), Structure(bonds=("Au-Cu:3",)))
+    assert "bond rules name Au, Cu, which the structure does not hold; it holds O, Si" in caplog.text
+
+
+def test_doubled_atoms_are_refused_without_rules_too() -> None:
+    one = polygon(8)
+    twice = Atoms(np.tile(one.positions_A, (2, 1)), one.symbols * 2)
+    with pytest.raises(InputError, match="atoms 0 and 8 stand in the same place"):
+        network(twice, Structure())
+
+
+def test_limits_of_angles_hold_where_the_limit_of_bonds_cuts_many_distances(tmp_path: Path) -> None:
+    """Random atoms no nearer than 2 Å: which of them are bonded changes with errors, and with it their angles."""
+    rng, at = np.random.default_rng(5), np.zeros((0, 3))
+    while len(at) < 300:
+        one = rng.uniform(0, 18, 3)
+        if len(at) == 0 or np.linalg.norm(at - one, axis=1).min() > 2.0:
+            at = np.vstack([at, one])
+    truth, settings = Atoms(at, ("Si",) * 300), Structure(bonds=("Si-Si:2.6",), max_size=6)
+    _, found = found_of(truth, 0.015, tmp_path, settings)
+    (angles,) = bond_angles(network(truth, settings).network, truth.positions_A, truth.symbols).values()
+    told = found["bond_angles_deg"]["Si-Si-Si"]
+    assert told["mean"]["low"] <= angles.mean() <= told["mean"]["high"]
+    assert told["spread"]["low"] <= angles.std() <= told["spread"]["high"]
