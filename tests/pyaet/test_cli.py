@@ -191,7 +191,7 @@ def test_a_bad_setting_of_a_stage_is_named(series: Path, capsys: pytest.CaptureF
 def test_ctrl_c_exits_130_and_the_run_resumes(series: Path, capsys: pytest.CaptureFixture[str]) -> None:
     edit(series, "iterations = 30", "iterations = 100000")
     command = [sys.executable, "-m", "pyaet", "run", str(series / "plan.toml")]
-    running = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen(command, cwd=series, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not (series / "run" / "aligned.h5").exists() and running.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -253,7 +253,7 @@ def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_pipe_stays_quiet(series: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pyaet", "run", str(series / "plan.toml")],
-        cwd=ROOT,
+        cwd=series,
         capture_output=True,
         text=True,
         check=True,

@@ -16,8 +16,6 @@ import pytest
 from pyaet.cli import main
 from pyaet.report import write_report
 
-ROOT = Path(__file__).parents[2]
-
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
     with pytest.raises(SystemExit) as leave:
@@ -138,7 +136,7 @@ def test_an_interrupted_series_goes_on_behind_its_checkpoint(tilt_series: Path, 
         f"main({command(tmp_path / 'broken')!r})\n"
     )
     folder = tmp_path / "broken"
-    running = subprocess.Popen([sys.executable, "-c", slow], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen([sys.executable, "-c", slow], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not list(folder.glob("*.checkpoint.h5")) and running.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -148,7 +146,7 @@ def test_an_interrupted_series_goes_on_behind_its_checkpoint(tilt_series: Path, 
     assert running.returncode == 130, err
     assert len(list(folder.glob("*.checkpoint.h5"))) == 1
     for out in ("broken", "whole"):
-        subprocess.run([sys.executable, "-m", "pyaet", *command(tmp_path / out)], cwd=ROOT, check=True)
+        subprocess.run([sys.executable, "-m", "pyaet", *command(tmp_path / out)], cwd=tmp_path, check=True)
     assert not list(folder.glob("*.checkpoint.h5"))
     with h5py.File(folder / "projections.h5") as a, h5py.File(tmp_path / "whole" / "projections.h5") as b:
         np.testing.assert_array_equal(a["projections"], b["projections"])

@@ -132,7 +132,7 @@ def test_two_runs_do_not_share_a_folder(series: Path) -> None:
 def test_a_killed_run_resumes(series: Path, moment: str) -> None:
     """SIGKILL as soon as an artifact appears; the next run keeps it and ends as an undisturbed one does."""
     command = [sys.executable, "-m", "pyaet", "run", str(series / "plan.toml")]
-    killed = subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.DEVNULL)
+    killed = subprocess.Popen(command, cwd=series, stdout=subprocess.DEVNULL)
     artifact = series / "run" / moment
     deadline = time.monotonic() + 60
     while not artifact.exists() and killed.poll() is None and time.monotonic() < deadline:
