@@ -87,7 +87,8 @@ def write_extxyz(path: str | Path, atoms: Atoms, columns: Mapping[str, np.ndarra
 
     own = {"pos": atoms.positions_A, **{name: getattr(atoms, name) for name in _PER_ATOM}}
     alike = atoms.sigma_A[:, None, None] ** 2 * np.eye(3)
-    if not np.allclose(atoms.covariance_A2, alike, rtol=1e-9, atol=0, equal_nan=True):
+    known = np.isfinite(atoms.covariance_A2).all(axis=(1, 2))
+    if not np.allclose(atoms.covariance_A2[known], alike[known], rtol=1e-9, atol=0):
         own["covariance_A2"] = atoms.covariance_A2[:, [0, 0, 0, 1, 1, 2], [0, 1, 2, 1, 2, 2]]
     box = None if atoms.cell is None else (atoms.cell.vectors_A, atoms.cell.periodic)
     write_text(Path(path), xyz_text(atoms.symbols, {**own, **(columns or {})}, info, box))

@@ -274,3 +274,14 @@ def test_a_periodic_box_is_read_and_written(tmp_path):
         (tmp_path / "b.extxyz").write_text(broken)
         with pytest.raises(InputError, match=sentence):
             read_structure(tmp_path / "b.extxyz")
+
+
+def test_a_covariance_is_written_where_it_is_known_and_more_than_sigma_tells(tmp_path):
+    full = np.array([[[4.0, 1, 0], [1, 3, 0], [0, 0, 2]]]) * 1e-4
+    write_extxyz(tmp_path / "full.extxyz", Atoms([[0, 0, 0]], ("Si",), sigma_A=[0.02], covariance_A2=full))
+    np.testing.assert_allclose(read_structure(tmp_path / "full.extxyz").covariance_A2, full)
+    unknown = Atoms([[0, 0, 0]], ("Si",), sigma_A=[0.02], covariance_A2=np.full((1, 3, 3), np.nan))
+    axes = {"sigma_xyz_A": np.array([[0.01, 0.02, 0.03]])}
+    write_extxyz(tmp_path / "axes.extxyz", unknown, axes)
+    read = read_structure(tmp_path / "axes.extxyz").covariance_A2
+    np.testing.assert_allclose(read[0], np.diag([1e-4, 4e-4, 9e-4]))
