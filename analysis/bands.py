@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from .atoms import Atoms
 from .cell import Pairs, pairs_in_chunks
 from .ensemble import draws
+from .likely import pair_kinds
 from .network import Network
 from .pdf import Pair, PairDistribution
 from .unfold import Band, unfold
@@ -149,9 +150,7 @@ def _vectors(network: Network, model: Atoms) -> Array:
 def _pair_label(elements: tuple[str, ...], near: Pairs, n_bins: int, width: float) -> Callable[[Atoms], Ints]:
     """What bin each of the pairs is in: kind of pair times bin, one bin for all beyond the last."""
     rank = {symbol: k for k, symbol in enumerate(elements)}
-    number = np.zeros((len(elements),) * 2, np.int64)
-    for k, (a, b) in enumerate(combinations_with_replacement(range(len(elements)), 2)):
-        number[a, b] = number[b, a] = k
+    number = pair_kinds(len(elements))
 
     def label(model: Atoms) -> Ints:
         kind = np.array([rank[symbol] for symbol in model.symbols])

@@ -86,7 +86,7 @@ class LikelyBonds:
         """Chance (draws, m) of every pair, by the names of its atoms."""
         rank = {symbol: k for k, symbol in enumerate(self.elements)}
         element = np.array([rank[symbol] for symbol in symbols], np.int64)
-        kind = _kinds(len(rank))[element[self.pairs.first], element[self.pairs.second]]
+        kind = pair_kinds(len(rank))[element[self.pairs.first], element[self.pairs.second]]
         return self.chance[kind, :, np.arange(len(kind))].T
 
     def _bonded(self, chosen: Bools) -> Network:
@@ -109,7 +109,7 @@ def likely_bonds(atoms: Atoms, rules: Iterable[BondRule], rng: np.random.Generat
     kinds = list(combinations_with_replacement(atoms.elements, 2))
     rank = {symbol: k for k, symbol in enumerate(atoms.elements)}
     element = np.array([rank[symbol] for symbol in atoms.symbols], np.int64)
-    kind = _kinds(len(rank))[element[pairs.first], element[pairs.second]]
+    kind = pair_kinds(len(rank))[element[pairs.first], element[pairs.second]]
     named = not np.any(atoms.species_probability < 1)
     chance = np.zeros((len(kinds), count, len(kind)))
     measured = np.zeros(len(kind), bool)
@@ -124,8 +124,8 @@ def likely_bonds(atoms: Atoms, rules: Iterable[BondRule], rng: np.random.Generat
     return LikelyBonds(atoms.symbols, atoms.elements, pairs.select(kept), measured[kept], chance[..., kept], lot)
 
 
-def _kinds(elements: int) -> Ints:
-    """Number of the kind of a pair, by the numbers of its two elements."""
+def pair_kinds(elements: int) -> Ints:
+    """Number of the kind of a pair, by the numbers of its two elements, (elements, elements)."""
     number = np.zeros((elements, elements), np.int64)
     for k, (a, b) in enumerate(combinations_with_replacement(range(elements), 2)):
         number[a, b] = number[b, a] = k
