@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.resources import as_file, files
-
 import numpy as np
 import pytest
 
@@ -23,16 +21,6 @@ from analysis.ensemble import band_of, draws
 from analysis.unfold import raised, unfold
 
 RULES = [BondRule("Si", "O", 2.2)]
-
-
-@pytest.fixture(scope="module")
-def silica() -> Atoms:
-    """The periodic amorphous silica that comes with the project, 1920 atoms."""
-    from ase.io import read
-
-    with as_file(files("pyaet.simulate") / "silica_network.extxyz") as path:
-        atoms = read(path)
-    return Atoms(atoms.positions, tuple(atoms.get_chemical_symbols()), cell=Cell(atoms.cell.array))
 
 
 def measured(truth: Atoms, sigma_A: float, seed: int) -> Atoms:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib.resources import as_file, files
 
 import numpy as np
 import pytest
@@ -11,16 +10,6 @@ import pytest
 from analysis import Atoms, BondRule, Cell, bonds, likely_bonds, network_bands, rings
 
 WINDOW = [BondRule("any", "any", 1.66, 0.15)]
-
-
-@pytest.fixture(scope="module")
-def silica() -> Atoms:
-    """The periodic amorphous silica that comes with the project, 1920 atoms; all of its 2560 bonds are within the window."""
-    from ase.io import read
-
-    with as_file(files("pyaet.simulate") / "silica_network.extxyz") as path:
-        atoms = read(path)
-    return Atoms(atoms.positions, tuple(atoms.get_chemical_symbols()), cell=Cell(atoms.cell.array))
 
 
 def measured(truth: Atoms, sigma_A: float, seed: int) -> Atoms:
