@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .defects import Defects, defects, formers_of, linked, q_n
     from .ensemble import band_of, draws, network_bands
     from .likely import LikelyBonds, likely_bonds
+    from .names import likely_names
     from .network import Network
     from .order import (
         MOTIFS,
@@ -103,6 +104,7 @@ _MODULE_OF = {
     "homopolar_rules": "bonds",
     "length_bands": "bands",
     "likely_bonds": "likely",
+    "likely_names": "names",
     "linked": "defects",
     "motifs": "order",
     "network_bands": "ensemble",
@@ -167,6 +169,7 @@ __all__ = [
     "homopolar_rules",
     "length_bands",
     "likely_bonds",
+    "likely_names",
     "linked",
     "motifs",
     "network_bands",

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .atoms import Atoms
 from .likely import LikelyBonds
+from .names import doubts, numbered
 from .network import Network
 from .unfold import INSIDE, Band
 
@@ -33,9 +34,7 @@ def draws(atoms: Atoms, count: int, rng: np.random.Generator) -> Iterator[Atoms]
     """
     root = _roots(atoms.covariance_A2)
     elements = atoms.elements
-    rank = {symbol: k for k, symbol in enumerate(elements)}
-    kind = np.array([rank[symbol] for symbol in atoms.symbols])
-    sure = np.where(np.isfinite(atoms.species_probability), atoms.species_probability, 1.0)
+    kind, sure = numbered(atoms)
     confused = _confused(kind, sure, len(elements))
     for _ in range(count):
         moved = atoms.positions_A + np.einsum("aij,aj->ai", root, rng.normal(size=(len(atoms), 3)))
@@ -146,15 +145,14 @@ def _confused(kind: NDArray[np.int64], sure: Array, elements: int) -> Array:
     Doubts turned about: of all true atoms of an element, as many get a name as there are doubts whether atoms of that name are
     rather this element; who gets it is who is in doubt himself.
     """
-    aside = np.stack([kind > 0, kind < elements - 1], axis=1) * (1 - sure)[:, None]
-    doubt = aside / np.maximum((aside > 0).sum(axis=1), 1)[:, None]
+    doubt = doubts(kind, sure, elements)
     named = np.bincount(kind, minlength=elements)
     lighter, heavier = (np.bincount(kind, weights=column, minlength=elements) for column in doubt.T)
     gets_lighter, gets_heavier = np.append(0.0, heavier[:-1]), np.append(lighter[1:], 0.0)
     true = np.maximum(named - lighter - heavier + gets_lighter + gets_heavier, 1e-9)
     chances = []
-    for column, doubts, gets in zip(doubt.T, (lighter, heavier), (gets_lighter, gets_heavier), strict=True):
-        own = np.divide(column, doubts[kind], out=1 / named[kind], where=doubts[kind] > 0)
+    for column, doubted, gets in zip(doubt.T, (lighter, heavier), (gets_lighter, gets_heavier), strict=True):
+        own = np.divide(column, doubted[kind], out=1 / named[kind], where=doubted[kind] > 0)
         chances.append(np.minimum(own * (named * gets / true)[kind], 1))
     both = np.stack(chances, axis=1)
     return both / np.maximum(both.sum(axis=1), 1)[:, None]

@@ -16,6 +16,7 @@ from pyaet.plan import Structure
 
 if TYPE_CHECKING:
     from analysis import Atoms, Band, BondRule, LikelyBonds, Network, RingList
+    from analysis.bands import Binned
 
 Numbers = dict[str, Any]
 
@@ -31,8 +32,8 @@ _RING_SIZES, _COORDINATION = "ring_sizes", "coordination"
 MOST_BONDS = 16
 """Atoms with more bonds are counted with those of so many."""
 FEWEST_ATOMS = 2
-MOST_ATOMS_IN_BANDS = 100_000
-"""In larger models counting errors are as small as they are; bands would take longer than all the rest."""
+MANY_ATOMS, FEWEST_DRAWS = 100_000, 4
+"""In larger models than this fewer draws do, down to so many: bands relative to the numbers narrow as models grow."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,27 +70,48 @@ class Described:
     @property
     def banded(self) -> bool:
         """Whether statistics get limits."""
+        return self.draws > 0
+
+    @cached_property
+    def draws(self) -> int:
+        """Models drawn for limits: none where nothing is known of the errors of atoms."""
         from analysis.ensemble import uncertain
 
-        return self.settings.draws > 0 and len(self.atoms) <= MOST_ATOMS_IN_BANDS and uncertain(self.atoms)
+        asked = self.settings.draws
+        if asked == 0 or not uncertain(self.atoms):
+            return 0
+        return min(asked, max(FEWEST_DRAWS, round(asked * MANY_ATOMS / len(self.atoms))))
 
     def rng(self, use: bytes = b"draws") -> np.random.Generator:
         """Numbers of its own for each use: those of the bare seed may be the very ones that errors were made of in a test."""
         return np.random.default_rng((self.seed, *use))
 
     @cached_property
+    def believed(self) -> Atoms:
+        """The atoms by the names that they and their neighbours make most probable; limits are about what those tell."""
+        import analysis
+
+        if not self.banded:
+            return self.atoms
+        return analysis.likely_names(self.atoms, max((rule.reach_A for rule in self.rules), default=0.0))
+
+    @cached_property
     def likely(self) -> LikelyBonds:
         """The bonds that the true atoms may have."""
         import analysis
 
-        return analysis.likely_bonds(
-            self.atoms, self.rules, self.rng(b"bonds"), self.settings.draws if self.banded else 0
-        )
+        return analysis.likely_bonds(self.believed, self.rules, self.rng(b"bonds"), self.draws)
+
+    @property
+    def renamed(self) -> dict[str, str]:
+        """Names that neighbours give to atoms instead of their own, by index."""
+        own, believed = np.array(self.atoms.symbols), np.array(self.believed.symbols)
+        return {str(k): str(believed[k]) for k in np.flatnonzero(own != believed)}
 
     @property
     def misnamed(self) -> bool:
-        """Whether any atom may bear the wrong name."""
-        return bool(np.any(self.atoms.species_probability < 1))
+        """Whether any of the names that are believed may be wrong, as far as that is not below the 5 % that limits leave out."""
+        return float(np.nansum(1 - self.believed.species_probability)) > 0.05
 
     @property
     def sure(self) -> bool:
@@ -118,7 +140,9 @@ class Described:
             drawn = drawn.again(atoms, network)
             return none | dict(_flat(_numbers(drawn)))
 
-        return analysis.network_bands(self.atoms, self.likely, told, self.rng())
+        measured = {path: np.asarray(value, np.float64) for path, value in told(self.atoms, self.network).items()}
+        limits = analysis.network_bands(self.believed, self.likely, told, self.rng())
+        return {path: replace(band, value=measured.get(path, band.value)) for path, band in limits.items()}
 
     def again(self, atoms: Atoms, network: Network) -> Described:
         """The same particle with atoms and bonds drawn anew, without limits of its own; rings are looked for where bonds changed."""
@@ -174,8 +198,9 @@ def _distances(model: Described) -> Numbers:
     pairs = analysis.pair_distribution(atoms.positions_A, atoms.symbols, cell=atoms.cell)
     g: Numbers = {"-".join(pair): {"value": np.round(values, 5)} for pair, values in pairs.g.items()}
     if model.banded:
-        bands = pair_bands(atoms, pairs, model.rng(), model.settings.draws)
-        g = {"-".join(pair): _of_band(band, 5) for pair, band in bands.items()}
+        believed = analysis.pair_distribution(atoms.positions_A, model.believed.symbols, cell=atoms.cell)
+        bands = pair_bands(model.believed, believed, model.rng(), model.draws)
+        g |= {"-".join(pair): _of_band(replace(band, value=pairs.g[pair]), 5) for pair, band in bands.items()}
     return {
         "pair_distribution": {"r_A": np.round(pairs.r_A, 5), "g": g},
         "structure_factor": _scattering(model),
@@ -215,7 +240,7 @@ def _scattering_limits(model: Described) -> dict[str, Numbers]:
 
     from analysis import draws
 
-    atoms, count = model.atoms, model.settings.draws
+    atoms, count = model.believed, model.draws
     if "X" in atoms.symbols:
         return {}
     variance = np.nan_to_num(np.trace(atoms.covariance_A2, axis1=1, axis2=2) / 3)
@@ -228,7 +253,7 @@ def _scattering_limits(model: Described) -> dict[str, Numbers]:
     drawn = [one for one in draws(atoms, count, model.rng()) if one.elements == atoms.elements]
     if len(drawn) < 2:
         return {}
-    own, best = _scattered(atoms), _scattered(atoms, left)
+    own, best = _scattered(model.atoms), _scattered(atoms, left)
     spreads = [_scattered(one, left) for one in drawn]
     again = [_scattered(one, twice) for one in drawn]
     kept = np.mean(list(twice.values()), axis=0)
@@ -244,17 +269,10 @@ def _scattering_limits(model: Described) -> dict[str, Numbers]:
 
 
 def _bonded(model: Described) -> Numbers:
-    from analysis.bands import angle_bands, length_bands
-
-    atoms, of = model.atoms, model.counted
-    draws = model.settings.draws if model.sure else 0
-    histograms = {
-        "bond_lengths_A": length_bands(atoms, model.followed, model.rng(), count=draws, of=of),
-        "bond_angles_deg": angle_bands(atoms, model.followed, model.rng(), count=draws, of=of),
-    }
-    moments, own = _moments(model), _lengths_and_angles(model, atoms)
-    told: Numbers = {key: {} for key in histograms}
-    for key, kinds in histograms.items():
+    moments, own = _moments(model), _lengths_and_angles(model, model.atoms)
+    told: Numbers = {}
+    for key, kinds in _histograms(model).items():
+        told[key] = {}
         for kind, found in kinds.items():
             values = np.clip(own[key].get(kind, np.zeros(0)), found.edges[0], found.edges[-1])
             measured = {"value": np.histogram(values, found.edges)[0]}
@@ -272,6 +290,19 @@ def _bonded(model: Described) -> Numbers:
     }
 
 
+def _histograms(model: Described) -> dict[str, dict[str, Binned]]:
+    """Histograms of lengths and angles by kind, with limits where bonds are sure; kinds that are most probably none have none."""
+    from analysis.bands import angle_bands, length_bands
+
+    found: dict[str, dict[str, Binned]] = {}
+    for key, bands in (("bond_lengths_A", length_bands), ("bond_angles_deg", angle_bands)):
+        found[key] = bands(model.atoms, model.network, model.rng(), count=0, of=model.counted)
+        if model.sure:
+            given = model.believed, model.followed, model.rng()
+            found[key] |= bands(*given, count=model.draws, of=model.counted)
+    return found
+
+
 def _dihedral_histograms(model: Described) -> dict[str, Numbers]:
     """Histograms of dihedral angles, with limits: of chains that are followed, or where names are in doubt of numbers in each bin."""
     from analysis.bands import dihedral_bands
@@ -283,8 +314,8 @@ def _dihedral_histograms(model: Described) -> dict[str, Numbers]:
         paths = {chain: f"{_DIHEDRALS}.{chain}" for chain in told}
         bands = {chain: model.bands[path] for chain, path in paths.items() if path in model.bands}
     else:
-        given = model.atoms, model.followed, model.rng(), _TURN_DEG
-        bands = dihedral_bands(*given, count=model.settings.draws, of=model.counted)
+        given = model.believed, model.followed, model.rng(), _TURN_DEG
+        bands = dihedral_bands(*given, count=model.draws, of=model.counted)
     limits = {chain: band.outwards() for chain, band in bands.items()}
     return {
         chain: one | ({"low": limits[chain].low, "high": limits[chain].high} if chain in limits else {})
@@ -312,7 +343,8 @@ def _moments(model: Described) -> dict[str, Numbers]:
 
     found = {}
     measured = {path: Band(value, value, value, value) for path, value in of_bonds(model.atoms, model.network).items()}
-    limits = network_bands(model.atoms, model.likely, of_bonds, model.rng()) if model.sure else {}
+    limits = network_bands(model.believed, model.likely, of_bonds, model.rng()) if model.sure else {}
+    limits = {path: replace(band, value=measured[path].value) for path, band in limits.items() if path in measured}
     for path, band in (measured | limits).items():
         mean, variance, from_straight = (
             Band(*part) for part in zip(band.value, band.best, band.low, band.high, strict=True)
@@ -341,6 +373,7 @@ def _counts(model: Described) -> Numbers:
     return {
         "defects": {"expected": found.expected}
         | {name: getattr(found, name).tolist() for name in ("under", "over", "dangling", "homopolar")},
+        "names_by_neighbours": model.renamed,
         "former": former,
         "q_n": _keyed(analysis.q_n(network, atoms.symbols, former, of)) if former else {},
         "short_range_order": {"-".join(pair): value for pair, value in alloy.items()},
@@ -418,7 +451,7 @@ def _limits(model: Described) -> Numbers:
         return {}
     none = {path: 0 for path, _ in _flat(_cells(model.atoms))}
     bands = model.bands | band_of(
-        model.atoms, lambda atoms: none | dict(_flat(_cells(atoms))), model.rng(), model.settings.draws
+        model.atoms, lambda atoms: none | dict(_flat(_cells(atoms))), model.rng(), model.draws
     )
     limits = {
         path: _possible(path, band)

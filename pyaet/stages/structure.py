@@ -103,6 +103,7 @@ def told_beside(found: Described, beside: Described | None, name: str) -> dict[s
     """The content of `structure.json`: the model, and a reference beside it by the same rules."""
     with told_of("structure"):
         own = describe(found)
+        _warn_of_renamed(found)
         _warn_of_broken(found, own)
         return {
             "bond_rules": list(map(str, found.rules)),
@@ -111,6 +112,18 @@ def told_beside(found: Described, beside: Described | None, name: str) -> dict[s
             "reference": None if beside is None else on_bins_of(describe(beside), beside, own),
             "reference_name": name or None,
         }
+
+
+def _warn_of_renamed(found: Described) -> None:
+    """Tell of names that neighbours contradict."""
+    if not found.renamed:
+        return
+    atom, name = next(iter(found.renamed.items()))
+    log.warning(
+        f"the neighbours of {len(found.renamed)} of {len(found.atoms)} atoms contradict their names, which are not certain "
+        f"(atom {atom} is named {found.atoms.symbols[int(atom)]} and sits as {name} does): bonds, rings and defects are listed by "
+        "the names given, their 95 % limits are about what the neighbours say; names_by_neighbours in structure.json has all of them"
+    )
 
 
 def _warn_of_broken(found: Described, own: dict[str, Any]) -> None:

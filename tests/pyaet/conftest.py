@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,14 +55,39 @@ directory = "run"
 """
 
 
+def small_series(folder: Path) -> Path:
+    """The folder, with counts.npy, truth.extxyz and plan.toml in it."""
+    np.save(folder / "counts.npy", counts())
+    rows = [f"Si {x:.6f} {y:.6f} {z:.6f}" for x, y, z in cluster()]
+    (folder / "truth.extxyz").write_text("\n".join([str(len(rows)), "Properties=species:S:1:pos:R:3", *rows]) + "\n")
+    (folder / "plan.toml").write_text(PLAN)
+    return folder
+
+
 @pytest.fixture
 def series(tmp_path: Path) -> Path:
     """A folder with counts.npy, truth.extxyz and plan.toml."""
-    np.save(tmp_path / "counts.npy", counts())
-    rows = [f"Si {x:.6f} {y:.6f} {z:.6f}" for x, y, z in cluster()]
-    (tmp_path / "truth.extxyz").write_text("\n".join([str(len(rows)), "Properties=species:S:1:pos:R:3", *rows]) + "\n")
-    (tmp_path / "plan.toml").write_text(PLAN)
-    return tmp_path
+    return small_series(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def run_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same folder with a whole run in it; read only."""
+    from pyaet.plan import load_plan
+    from pyaet.run import run_plan
+
+    folder = small_series(tmp_path_factory.mktemp("run_once"))
+    run_plan(load_plan(folder / "plan.toml"), folder / "run")
+    return folder
+
+
+@pytest.fixture
+def finished(run_once: Path, tmp_path: Path) -> Path:
+    """A copy of the folder and its run, to be worked on, as if it had been made there."""
+    folder = Path(shutil.copytree(run_once, tmp_path / "finished"))
+    summary = folder / "run" / "summary.json"
+    summary.write_text(summary.read_text().replace(str(run_once), str(folder)))
+    return folder
 
 
 def small_tilt(path: Path, theta_deg: float, *, scan: int = 12, dose_e_per_A2: float = 1e5) -> None:

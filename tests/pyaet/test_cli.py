@@ -119,15 +119,14 @@ def test_missing_permissions_are_named(series: Path, closed: str, mode: int) -> 
     assert not (series / "run").exists()
 
 
-def test_the_output_folder_of_another_run_is_left_alone(series: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call(capsys, "run", series / "plan.toml")[0] == 0
-    before = (series / "run" / "atoms.extxyz").read_bytes()
-    np.save(series / "other.npy", np.load(series / "counts.npy")[:, ::-1])
-    edit(series, "counts.npy", "other.npy")
-    code, _, err = call(capsys, "run", series / "plan.toml")
+def test_the_output_folder_of_another_run_is_left_alone(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (finished / "run" / "atoms.extxyz").read_bytes()
+    np.save(finished / "other.npy", np.load(finished / "counts.npy")[:, ::-1])
+    edit(finished, "counts.npy", "other.npy")
+    code, _, err = call(capsys, "run", finished / "plan.toml")
     assert code == 2
     assert "holds the run of other data" in err
-    assert (series / "run" / "atoms.extxyz").read_bytes() == before
+    assert (finished / "run" / "atoms.extxyz").read_bytes() == before
 
 
 def test_validate_states_memory_and_time(series: Path, capsys: pytest.CaptureFixture[str]) -> None:

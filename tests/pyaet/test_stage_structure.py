@@ -86,7 +86,7 @@ def found_of(truth: Atoms, sigma_A: float, folder: Path, settings: Structure) ->
     """The summary and structure.json of atoms moved by errors that their file states."""
     at = truth.positions_A + np.random.default_rng(3).normal(0, sigma_A, truth.positions_A.shape)
     names = [folder / name for name in ("atoms.extxyz", "rings.json", "structure.json")]
-    write_extxyz(names[0], Atoms(at, truth.symbols, sigma_A=np.full(len(at), sigma_A)))
+    write_extxyz(names[0], replace(truth, positions_A=at, sigma_A=np.full(len(at), sigma_A)))
     summary = find_structure(*names, settings, None, CONTEXT)
     return summary, json.loads(names[2].read_text())["found"]
 
@@ -113,6 +113,31 @@ def test_limits_are_about_the_true_network_where_errors_break_bonds(
     for kind, angles in bond_angles(true.network, truth.positions_A, truth.symbols).items():
         mean = found["bond_angles_deg"][kind]["mean"]
         assert mean["low"] <= angles.mean() <= mean["high"]
+
+
+def test_limits_are_about_the_true_names_where_neighbours_contradict_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    truth, settings = ball_of_silica(), Structure(bonds=("O-Si:2.2", "O-O:2.0"), draws=4)
+    true = network(truth, settings)
+    inner = np.flatnonzero(true.network.degree >= 2)
+    wrong = np.sort(np.random.default_rng(8).choice(inner, len(truth) // 30, replace=False))
+    names = np.array(truth.symbols)
+    names[wrong] = np.where(names[wrong] == "Si", "O", "Si")
+    atoms = replace(truth, symbols=tuple(names.tolist()), species_probability=np.full(len(truth), 0.97))
+    summary, found = found_of(atoms, 0.05, tmp_path, settings)
+    assert f"the neighbours of {len(wrong)} of {len(truth)} atoms contradict their names" in caplog.text
+    assert found["names_by_neighbours"] == {str(k): truth.symbols[k] for k in wrong}
+    assert summary["ring_sizes"] == {size: told["value"] for size, told in found["ring_sizes"].items() if told["value"]}
+    for size, number in true.rings.sizes.items():
+        told = found["ring_sizes"][str(size)]
+        assert told["low"] <= number <= told["high"]
+    assert sum(told["high"] - told["low"] for told in found["ring_sizes"].values()) < 0.1 * len(true.rings)
+    four = {name: values[4] for name, values in found["coordination"]["Si"]["counts"].items()}
+    assert (
+        four["value"] < four["low"] <= (true.network.degree[np.array(truth.symbols) == "Si"] == 4).sum() <= four["high"]
+    )
+    assert "low" in found["bond_angles_deg"]["O-Si-O"] and "low" not in found["bond_lengths_A"]["O-O"]
 
 
 def test_nothing_is_said_of_a_network_that_errors_hide(tmp_path: Path) -> None:

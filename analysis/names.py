@@ -1,0 +1,164 @@
+"""Names of atoms as their neighbours allow them: an oxygen amid four oxygens of glass is a silicon that was taken for one.
+
+Names are told from each atom alone, by brightness. What names the two atoms of a bond have says more: how often pairs of
+elements stand so far apart follows from all of them, and the probability of a name from that of the atom alone and from its neighbours,
+whose own names are as uncertain. Both are found by turns, as in belief propagation (J. Pearl 1988, doi:10.1016/C2009-0-27609-4).
+How far neighbours are to be trusted, the names say themselves, by their pseudo-likelihood (J. Besag 1975, doi:10.2307/2987782): in a
+random alloy not at all, and names stay as they are.
+
+A real defect is told from a wrong name by its other bonds: of two like atoms that are bonded each has unlike neighbours besides. An
+atom in the place of the other element is taken for wrongly named where its probability allows that; only where there are
+more such atoms than the probabilities account for, so many of them are thought to be real.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .atoms import Atoms
+from .cell import Pairs, pairs_within
+
+Array = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+ROUNDS = 20
+SETTLED = 1e-3
+"""Change of a probability below which names are settled."""
+BINS, FEWEST_IN_BIN = 20, 100
+"""Ranges of distance that are told apart, at most, and pairs in each at least."""
+RANDOM_PAIRS = 2.0
+"""Pairs of random names that are added to those of each range: what was never seen is not impossible."""
+PARTS = 8
+"""Parts of the atoms; what pairs an atom has is told from those of the other parts, so that its name does not speak for itself."""
+TRUST = np.linspace(0, 1, 21)
+"""Powers of what neighbours say that are tried."""
+TINY = 1e-300
+BEHIND = 2.0
+"""Log-likelihood that full trust, or else none, may fall short of the best by chance (half of χ² at 95 %)."""
+
+
+def doubts(kind: Ints, sure: Array, elements: int) -> Array:
+    """Probability (n, 2) that an atom is of the next lighter, and of the next heavier element than its name says.
+
+    kind: (n,) numbers of elements in order of weight; sure: (n,) probability of the name.
+    """
+    aside = np.stack([kind > 0, kind < elements - 1], axis=1) * (1 - sure)[:, None]
+    return aside / np.maximum((aside > 0).sum(axis=1), 1)[:, None]
+
+
+def numbered(atoms: Atoms) -> tuple[Ints, Array]:
+    """Number (n,) of each atom's element in `atoms.elements`, and the probability (n,) of its name, 1 where it is not known."""
+    rank = {symbol: k for k, symbol in enumerate(atoms.elements)}
+    kind = np.array([rank[symbol] for symbol in atoms.symbols], np.int64)
+    return kind, np.where(np.isfinite(atoms.species_probability), atoms.species_probability, 1.0)
+
+
+def likely_names(atoms: Atoms, reach_A: float) -> Atoms:
+    """The atoms with the most probable names and their probabilities, by their own and by neighbours up to `reach_A` away.
+
+    An atom of unknown probability keeps its name, and so does one without neighbours. ValueError where there are more than 64
+    neighbours per atom.
+    """
+    kind, sure = numbered(atoms)
+    elements = atoms.elements
+    pairs = pairs_within(atoms.positions_A, reach_A, atoms.cell)
+    pairs = pairs.select(pairs.first != pairs.second)
+    if not len(pairs.first) or (sure == 1).all() or len(elements) < 2:
+        return atoms
+    chance = _settled(_alone(kind, sure, len(elements)), pairs)
+    best, probability = chance.argmax(axis=1), chance.max(axis=1)
+    renamed, expected = best != kind, float((1 - sure).sum())
+    if renamed.sum() > expected + 2 * np.sqrt(expected):
+        probability[renamed] = np.minimum(probability[renamed], expected / renamed.sum())
+    probability = np.where(np.isfinite(atoms.species_probability), probability, atoms.species_probability)
+    return replace(atoms, symbols=tuple(elements[k] for k in best), species_probability=probability)
+
+
+def _settled(alone: Array, pairs: Pairs) -> Array:
+    """Probabilities (n, elements) of names once neighbours have heard each other, from those of the atoms `alone`."""
+    n = len(alone)
+    ends, range_of, part = (pairs.first, pairs.second), _ranges(pairs.distance_A), np.arange(n) % PARTS
+    parts = (part[pairs.first], part[pairs.second])
+    chance, trust = alone, 0.0
+    heard = [np.zeros((len(range_of), alone.shape[1])) for _ in ends]
+    ratio = np.ones((alone.shape[1], alone.shape[1], len(range_of)))
+    for _ in range(ROUNDS):
+        # What an atom tells another leaves out what it heard from that one.
+        tells = [
+            _normed(np.log(np.maximum(chance[end], TINY)) - trust * said) for end, said in zip(ends, heard, strict=True)
+        ]
+        excess = _excess(tells, ratio**trust, parts, range_of, chance.mean(axis=0))
+        ratio = excess[:, :, parts[0], range_of]
+        heard = [
+            np.log(np.einsum("abm,mb->ma", ratio, tells[1])),
+            np.log(np.einsum("abm,mb->ma", excess[:, :, parts[1], range_of], tells[0])),
+        ]
+        every = _summed(ends[0], heard[0], n) + _summed(ends[1], heard[1], n)
+        told, trust = _weighed(alone, every, chance.mean(axis=0))
+        change, chance = np.abs(told - chance).max(), told
+        if change < SETTLED:
+            break
+    return chance
+
+
+def _normed(logs: Array) -> Array:
+    """Probabilities along the last axis from their logarithms, up to a constant."""
+    weight = np.exp(logs - logs.max(axis=-1, keepdims=True))
+    return weight / weight.sum(axis=-1, keepdims=True)
+
+
+def _summed(at: Ints, values: Array, n: int) -> Array:
+    """Sums (n, columns) of the rows of `values` by the atom each is `at`."""
+    return np.stack([np.bincount(at, column, minlength=n) for column in values.T], axis=1)
+
+
+def _alone(kind: Ints, sure: Array, elements: int) -> Array:
+    """Probabilities (n, elements) of each atom's names by itself."""
+    lighter, heavier = doubts(kind, sure, elements).T
+    rows, chance = np.arange(len(kind)), np.zeros((len(kind), elements))
+    chance[rows, np.maximum(kind - 1, 0)] = lighter
+    chance[rows, np.minimum(kind + 1, elements - 1)] += heavier
+    chance[rows, kind] += 1 - lighter - heavier
+    return chance
+
+
+def _ranges(distance: Array) -> Ints:
+    """Number (m,) of the range of distances that each pair is in; ranges hold equally many."""
+    count = int(np.clip(len(distance) // FEWEST_IN_BIN, 1, BINS))
+    inner = np.quantile(distance, np.arange(1, count) / count)
+    return np.searchsorted(inner, distance, side="right").astype(np.int64)
+
+
+def _excess(tells: list[Array], ratio: Array, parts: tuple[Ints, Ints], range_of: Ints, share: Array) -> Array:
+    """How many times more often pairs of elements are than those of random names, without the pairs of a part.
+
+    tells: of the first and of the second atoms, probabilities (m, elements); ratio: (elements, elements, m) as far as known before.
+    Returns (elements, elements, parts, ranges).
+    """
+    elements, ranges = len(share), int(range_of.max()) + 1
+    both = np.einsum("ma,mb,abm->abm", *tells, ratio)
+    both /= both.sum(axis=(0, 1))
+    apart = parts[0] != parts[1]
+    number = np.zeros((elements, elements, PARTS, ranges))
+    for a, b in np.ndindex(elements, elements):
+        weight = both[a, b]
+        own = np.bincount(parts[0] * ranges + range_of, weight, minlength=PARTS * ranges)
+        own = own + np.bincount(parts[1] * ranges + range_of, np.where(apart, weight, 0), minlength=PARTS * ranges)
+        number[a, b] = np.bincount(range_of, weight, minlength=ranges) - own.reshape(PARTS, ranges)
+    number = np.maximum(number + number.transpose(1, 0, 2, 3), 0)
+    random = (share[:, None] * share)[:, :, None, None]
+    return (number + RANDOM_PAIRS * random) / ((number.sum(axis=(0, 1)) + RANDOM_PAIRS) * np.maximum(random, 1e-12))
+
+
+def _weighed(alone: Array, said: Array, share: Array) -> tuple[Array, float]:
+    """Probabilities (n, elements) of names by the atoms and their neighbours, trusted as far as names bear them out; and that trust."""
+    heard = said - said.max(axis=1, keepdims=True)
+    weights = [np.exp(trust * heard) for trust in TRUST]
+    likelihood = np.array([np.log((alone * weight).sum(axis=1) / (weight @ share)).sum() for weight in weights])
+    enough = likelihood >= likelihood.max() - BEHIND
+    chosen = -1 if enough[-1] else 0 if enough[0] else int(likelihood.argmax())
+    found = alone * weights[chosen]
+    return found / found.sum(axis=1, keepdims=True), float(TRUST[chosen])

@@ -1,0 +1,131 @@
+"""Names of atoms by their neighbours."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from analysis import Atoms, Cell, likely_names
+
+
+def misnamed(truth: Atoms, share: float, seed: int, moved_A: float = 0.05) -> Atoms:
+    """Some atoms with another name, all with the probability that names have; no atom is where it was."""
+    rng = np.random.default_rng(seed)
+    elements = np.array(truth.elements)
+    kind = _kinds(truth)
+    step = np.where(kind == 0, 1, np.where(kind == len(elements) - 1, -1, rng.choice([-1, 1], len(kind))))
+    named = np.where(rng.random(len(kind)) < share, kind + step, kind)
+    right = np.array([np.mean(kind[named == one] == one) for one in range(len(elements))])
+    moved = truth.positions_A + rng.normal(0, moved_A, truth.positions_A.shape)
+    return replace(truth, positions_A=moved, symbols=tuple(elements[named].tolist()), species_probability=right[named])
+
+
+def _kinds(atoms: Atoms) -> np.ndarray:
+    return np.array([atoms.elements.index(symbol) for symbol in atoms.symbols])
+
+
+def wrong(atoms: Atoms, truth: Atoms) -> int:
+    return int((np.array(atoms.symbols) != np.array(truth.symbols)).sum())
+
+
+def zincblende(share_exchanged: float, seed: int) -> Atoms:
+    from ase.build import bulk
+
+    cell = bulk("SiC", "zincblende", a=4.36, cubic=True) * (5, 5, 5)
+    names = np.array(cell.get_chemical_symbols())
+    exchanged = np.random.default_rng(seed).random(len(names)) < share_exchanged
+    names[exchanged] = np.where(names[exchanged] == "Si", "C", "Si")
+    return Atoms(cell.positions, tuple(names.tolist()), cell=Cell(cell.cell.array))
+
+
+@pytest.mark.parametrize("share", [0.01, 0.03, 0.1])
+def test_all_wrong_names_of_a_network_are_found(silica, share):
+    given = misnamed(silica, share, 1)
+    assert wrong(given, silica) > 10
+    found = likely_names(given, 2.2)
+    assert wrong(found, silica) == 0
+    assert (1 - found.species_probability).sum() < 0.5
+
+
+@pytest.mark.parametrize("elements", [("Cu", "Au"), ("Cu", "Ag", "Pt")])
+def test_the_neighbours_of_a_random_alloy_say_nothing(elements):
+    from ase.build import bulk
+
+    cell = bulk("Cu", a=3.9, cubic=True) * (6, 6, 6)
+    names = np.random.default_rng(2).choice(elements, len(cell))
+    truth = Atoms(cell.positions, tuple(names.tolist()), cell=Cell(cell.cell.array))
+    given = misnamed(truth, 0.1, 3, moved_A=0.1)
+    found = likely_names(given, 3.3)
+    assert found.symbols == given.symbols
+    np.testing.assert_allclose(found.species_probability, given.species_probability, atol=0.05)
+    assert (1 - found.species_probability).sum() == pytest.approx(wrong(found, truth), rel=0.1)
+
+
+def test_pairs_of_unlike_atoms_have_the_names_of_bayes_rule():
+    """Dimers that are all of one C and one O: the names of both ends together tell which end is which."""
+    n, sure = 30_000, 0.9
+    rng = np.random.default_rng(4)
+    places = np.repeat(50.0 * np.arange(n), 2)[:, None] * [1, 0, 0] + np.tile([[0, 0, 0], [1.1, 0, 0]], (n, 1))
+    places = places + rng.normal(0, 0.03, places.shape)
+    true = np.stack([np.arange(n) % 2, 1 - np.arange(n) % 2], axis=1).ravel()
+    named = np.where(rng.random(2 * n) < sure, true, 1 - true)
+    atoms = Atoms(places, tuple(np.array(["C", "O"])[named].tolist()), species_probability=np.full(2 * n, sure))
+    found = likely_names(atoms, 1.5)
+    both = found.species_probability.reshape(n, 2)
+    alike = named.reshape(n, 2)[:, 0] == named.reshape(n, 2)[:, 1]
+    assert alike.sum() > 500
+    assert both[alike].mean() == pytest.approx(0.5, abs=0.08)
+    assert both[~alike].mean() == pytest.approx(sure**2 / (sure**2 + (1 - sure) ** 2), abs=0.01)
+
+
+def test_a_bond_between_like_atoms_is_not_a_wrong_name(silica):
+    """Silicon atoms on either side of a missing oxygen, 2.4 Å apart."""
+    from analysis import BondRule, bonds
+
+    start, to, shift = bonds(silica.positions_A, silica.symbols, [BondRule("Si", "O", 2.2)], silica.cell).neighbours()
+    moved, kept, done = silica.positions_A.copy(), np.ones(len(silica), bool), set()
+    for oxygen in np.flatnonzero(np.array(silica.symbols) == "O")[::20]:
+        ends = to[start[oxygen] : start[oxygen + 1]].tolist()
+        if not done & set(ends):
+            done |= set(ends)
+            kept[oxygen] = False
+            for end, images in zip(ends, shift[start[oxygen] : start[oxygen + 1]], strict=True):
+                along = silica.positions_A[end] + images @ silica.cell.vectors_A - silica.positions_A[oxygen]
+                moved[end] += along * (1.2 / np.linalg.norm(along) - 1)
+    assert len(done) > 80
+    truth = Atoms(moved[kept], tuple(np.array(silica.symbols)[kept].tolist()), cell=silica.cell)
+    given = misnamed(truth, 0.03, 5)
+    assert wrong(likely_names(given, 2.5), truth) <= 2
+
+
+def test_more_exchanged_atoms_than_names_may_be_wrong_are_not_thought_wrong():
+    """Of atoms in the place of the other element as many are real as there are more of them than wrong names."""
+    truth = zincblende(0.03, 6)
+    given = misnamed(truth, 0.03, 7)
+    found = likely_names(given, 2.5)
+    expected = (1 - found.species_probability).sum()
+    assert expected > 10
+    assert 0.5 < expected / wrong(found, truth) < 2
+
+
+def test_names_that_are_sure_stay(silica):
+    given = misnamed(silica, 0.03, 8)
+    known = replace(given, species_probability=np.ones(len(given)))
+    assert likely_names(known, 2.2) is known
+    unknown = replace(given, species_probability=np.full(len(given), np.nan))
+    assert likely_names(unknown, 2.2) is unknown
+    half = np.arange(len(given)) % 2 == 0
+    found = likely_names(replace(given, species_probability=np.where(half, given.species_probability, np.nan)), 2.2)
+    assert np.array(found.symbols)[~half].tolist() == np.array(given.symbols)[~half].tolist()
+    assert np.isnan(found.species_probability[~half]).all()
+    assert np.isfinite(found.species_probability[half]).all()
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_few_atoms_keep_their_names(count):
+    atoms = Atoms(
+        np.arange(3.0 * count).reshape(count, 3), ("Si", "O")[:count], species_probability=np.full(count, 0.9)
+    )
+    assert likely_names(atoms, 2.0).symbols == atoms.symbols
