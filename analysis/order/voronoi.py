@@ -51,6 +51,8 @@ MOTIFS: dict[tuple[int, int, int, int], str] = {
 }
 """Names of polyhedra by ⟨n3, n4, n5, n6⟩. Kasper: F. C. Frank & J. S. Kasper, doi:10.1107/S0365110X58000487."""
 
+FIRST_MARGIN = 3.5
+"""Times the spacing of atoms, up to which images about a box are looked at first; it does for open networks such as silica."""
 _LARGEST = 12
 _CHUNK = 5_000_000
 
@@ -152,7 +154,7 @@ def _closed_diagram(at: Array, cell: Cell | None, reach_A: float | None) -> tupl
     if cell is None or not any(cell.periodic) or n == 0:
         diagram = _diagram(at)
         return diagram, closed if diagram is None else _closed(diagram, n, reach_A)
-    margin = 3 * (cell.volume_A3 / n) ** (1 / 3)
+    margin = FIRST_MARGIN * (cell.volume_A3 / n) ** (1 / 3)
     while True:
         diagram = _diagram(images_within(at, margin, cell)[2])
         if diagram is not None:
@@ -238,11 +240,12 @@ def _within_hull(diagram: _Diagram, n: int) -> Mask:
 
     planes = ConvexHull(diagram.points).equations
     tolerance = 1e-9 * np.ptp(diagram.points, axis=0).max()
+    middle = diagram.points.mean(axis=0)
+    inner = -(planes[:, :3] @ middle + planes[:, 3]).max()  # a ball about the middle that is all inside
+    asked = np.flatnonzero(np.linalg.norm(diagram.vertices - middle, axis=1) >= inner)
     outside = np.zeros(len(diagram.vertices), bool)
-    step = max(1, _CHUNK // len(planes))
-    for k in range(0, len(outside), step):
-        height = diagram.vertices[k : k + step] @ planes[:, :3].T + planes[:, 3]
-        outside[k : k + step] = height.max(axis=1) > tolerance
+    for some in np.array_split(asked, 1 + len(asked) * len(planes) // _CHUNK):
+        outside[some] = (diagram.vertices[some] @ planes[:, :3].T + planes[:, 3]).max(axis=1) > tolerance
     sticks = np.logical_or.reduceat(outside[diagram.corner] | (diagram.corner < 0), diagram.start[:-1])
     inside = np.ones(len(diagram.points), bool)
     inside[diagram.pair[sticks].ravel()] = False

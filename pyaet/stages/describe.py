@@ -102,6 +102,11 @@ class Described:
 
         return analysis.likely_bonds(self.believed, self.rules, self.rng(b"bonds"), self.draws)
 
+    @cached_property
+    def cells(self) -> Numbers:
+        """Voronoi cells by name."""
+        return _cells(self.atoms)
+
     @property
     def renamed(self) -> dict[str, str]:
         """Names that neighbours give to atoms instead of their own, by index."""
@@ -166,7 +171,7 @@ def describe(model: Described) -> Numbers:
     parts: tuple[Callable[[Described], Numbers], ...] = (_distances, _bonded, _counts, _rings, _order, _limits)
     for part in parts:
         told |= part(model) if len(model.atoms) >= FEWEST_ATOMS else {}
-    told |= _cells(model.atoms) if len(model.atoms) >= FEWEST_ATOMS else {}
+    told |= model.cells if len(model.atoms) >= FEWEST_ATOMS else {}
     return told
 
 
@@ -449,10 +454,12 @@ def _limits(model: Described) -> Numbers:
 
     if not model.banded:
         return {}
-    none = {path: 0 for path, _ in _flat(_cells(model.atoms))}
-    bands = model.bands | band_of(
-        model.atoms, lambda atoms: none | dict(_flat(_cells(atoms))), model.rng(), model.draws
-    )
+    none = {path: 0 for path, _ in _flat(model.cells)}
+
+    def cells(atoms: Atoms) -> Numbers:
+        return none | dict(_flat(model.cells if atoms is model.atoms else _cells(atoms)))
+
+    bands = model.bands | band_of(model.atoms, cells, model.rng(), model.draws)
     limits = {
         path: _possible(path, band)
         for path, band in bands.items()
