@@ -29,6 +29,7 @@ _COUNTS = ("q_n", "former_sizes", "ring_statistics.r_n", "ring_statistics.p_n")
 """What there is none of, where a model does not tell it."""
 _DIHEDRALS, _TURN_DEG = "dihedral_angles_deg", np.arange(-180.0, 181.0, 10.0)
 _RING_SIZES, _COORDINATION = "ring_sizes", "coordination"
+_HOMOPOLAR = "defects.homopolar"
 MOST_BONDS = 16
 """Atoms with more bonds are counted with those of so many."""
 FEWEST_ATOMS = 2
@@ -146,7 +147,7 @@ class Described:
             return none | dict(_flat(_numbers(drawn)))
 
         measured = {path: np.asarray(value, np.float64) for path, value in told(self.atoms, self.network).items()}
-        limits = analysis.network_bands(self.believed, self.likely, told, self.rng())
+        limits = analysis.network_bands(self.believed, self.likely, told, self.rng()) | _like_pairs(self)
         return {path: replace(band, value=measured.get(path, band.value)) for path, band in limits.items()}
 
     def again(self, atoms: Atoms, network: Network) -> Described:
@@ -383,6 +384,22 @@ def _counts(model: Described) -> Numbers:
         "q_n": _keyed(analysis.q_n(network, atoms.symbols, former, of)) if former else {},
         "short_range_order": {"-".join(pair): value for pair, value in alloy.items()},
     }
+
+
+def _like_pairs(model: Described) -> dict[str, Band]:
+    """Limits of how many like atoms are as near as bonded ones, by the chances of their distances as bonds have them."""
+    import analysis
+
+    near = analysis.homopolar_rules(model.rules)
+    if not near:
+        return {}
+    rules = [*near, *(rule for rule in model.rules if rule.a == rule.b and rule.a in model.atoms.elements)]
+    likely = analysis.likely_bonds(model.believed, rules, model.rng(b"like pairs"), model.draws)
+
+    def counted(_: Atoms, network: Network) -> dict[str, int]:
+        return {_HOMOPOLAR: int(model.counted[network.pairs].all(axis=1).sum())}
+
+    return analysis.network_bands(model.believed, likely, counted, model.rng())
 
 
 def _rings(model: Described) -> Numbers:
