@@ -150,6 +150,7 @@ def structure(
     """Bonds, rings, distances, angles, coordination, defects and order of a structure, with 95 % limits where its atoms have
     error bars."""
     from pyaet.artifacts import write_json
+    from pyaet.console import Console
     from pyaet.plan import Structure
     from pyaet.stages.structure import network, referred, summary_of, told_beside
 
@@ -161,7 +162,7 @@ def structure(
         if path is not None:
             target(str(path), atoms, option)
     refuse_picture(picture)
-    found = network(_read(atoms, variable, types_variable, types, unit_A, "x,y,z"), settings, seed)
+    found = network(_read(atoms, variable, types_variable, types, unit_A, "x,y,z"), settings, seed, Console())
     beside = None if reference is None else referred(found, _read(reference, None, None, None, 1.0, "x,y,z"))
     told = told_beside(found, beside, "" if reference is None else reference.stem)
     if out is not None:

@@ -5,13 +5,16 @@ The content is plain numbers for `structure.json`; statistics of atoms with erro
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
+from pyaet.console import Console
 from pyaet.plan import Structure
 
 if TYPE_CHECKING:
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from analysis.bands import Binned
 
 Numbers = dict[str, Any]
+T = TypeVar("T")
 
 SCATTERED_PER_A = np.arange(0.4, 20.01, 0.05)
 """Wave numbers at which the structure factor is told."""
@@ -48,6 +52,7 @@ class Described:
     settings: Structure
     seed: int = 0
     known_surface: np.ndarray | None = None
+    console: Console = field(default_factory=lambda: Console(terminal=False))
 
     @cached_property
     def surface(self) -> np.ndarray:
@@ -139,16 +144,37 @@ class Described:
         if not self.sure:
             return {}
         drawn = self.again(self.atoms, self.network)
-        none = {path: 0 for path, _ in _flat(_numbers(drawn)) if path.startswith(_COUNTS)}
+        measured = dict(_flat(_numbers(drawn)))
+        none = {path: 0 for path in measured if path.startswith(_COUNTS)}
 
         def told(atoms: Atoms, network: Network) -> dict[str, Any]:
             nonlocal drawn
             drawn = drawn.again(atoms, network)
             return none | dict(_flat(_numbers(drawn)))
 
-        measured = {path: np.asarray(value, np.float64) for path, value in told(self.atoms, self.network).items()}
-        limits = analysis.network_bands(self.believed, self.likely, told, self.rng()) | _like_pairs(self)
-        return {path: replace(band, value=measured.get(path, band.value)) for path, band in limits.items()}
+        with self.counted_models("bonds and rings", 2 + 3 * self.draws) as counting:
+            limits = analysis.network_bands(self.believed, self.likely, counting(told), self.rng())
+        limits |= _like_pairs(self)
+        return {
+            path: replace(band, value=np.asarray(measured.get(path, band.value), np.float64))
+            for path, band in limits.items()
+        }
+
+    @contextmanager
+    def counted_models(self, title: str, total: int) -> Iterator[Callable[[Callable[..., T]], Callable[..., T]]]:
+        """Show how many models of `total` have been looked at, by a function that is given."""
+        with self.console.task(title) as progress:
+            done = itertools.count(1)
+
+            def counting(look: Callable[..., T]) -> Callable[..., T]:
+                def looked(*model: Any) -> T:
+                    found = look(*model)
+                    progress(next(done), total, np.nan)
+                    return found
+
+                return looked
+
+            yield counting
 
     def again(self, atoms: Atoms, network: Network) -> Described:
         """The same particle with atoms and bonds drawn anew, without limits of its own; rings are looked for where bonds changed."""
@@ -158,7 +184,7 @@ class Described:
         if network is not self.network:
             rings = analysis.rings(network, definition=own.definition, min_size=own.min_size, max_size=own.max_size)
         settings = own.model_copy(update={"draws": 0})
-        return Described(atoms, self.rules, network, rings, settings, self.seed, self.surface)
+        return replace(self, atoms=atoms, network=network, rings=rings, settings=settings, known_surface=self.surface)
 
 
 def describe(model: Described) -> Numbers:
@@ -476,7 +502,8 @@ def _limits(model: Described) -> Numbers:
     def cells(atoms: Atoms) -> Numbers:
         return none | dict(_flat(model.cells if atoms is model.atoms else _cells(atoms)))
 
-    bands = model.bands | band_of(model.atoms, cells, model.rng(), model.draws)
+    with model.counted_models("Voronoi cells", 1 + 2 * model.draws) as counting:
+        bands = model.bands | band_of(model.atoms, counting(cells), model.rng(), model.draws)
     limits = {
         path: _possible(path, band)
         for path, band in bands.items()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyaet.artifacts import write_json
+from pyaet.console import Console
 from pyaet.io.errors import InputError, told_of
 from pyaet.io.structures import read_structure, write_extxyz
 from pyaet.plan import Structure, Truth
@@ -34,8 +35,8 @@ def with_preset(settings: Structure) -> Structure:
     return settings.model_copy(update=LIAO2026 | given)
 
 
-def network(atoms: Atoms, settings: Structure, seed: int = 0) -> Described:
-    """Bonds and rings of a set of atoms."""
+def network(atoms: Atoms, settings: Structure, seed: int = 0, console: Console | None = None) -> Described:
+    """Bonds and rings of a set of atoms; limits that are asked for later show their progress on the console."""
     import analysis
 
     settings = with_preset(settings)
@@ -51,7 +52,7 @@ def network(atoms: Atoms, settings: Structure, seed: int = 0) -> Described:
         rings = analysis.rings(
             bonds, definition=settings.definition, min_size=settings.min_size, max_size=settings.max_size
         )
-    return Described(atoms, rules, bonds, rings, settings, seed)
+    return Described(atoms, rules, bonds, rings, settings, seed, console=console or Console(terminal=False))
 
 
 def _warn_of_lost(atoms: Atoms) -> None:
@@ -88,7 +89,7 @@ def find_structure(
     source: Path, rings_json: Path, structure_json: Path, settings: Structure, truth: Truth | None, context: Context
 ) -> dict[str, Any]:
     """Write `rings.json` and `structure.json` for `atoms.extxyz`, beside the statistics of a truth or a reference."""
-    found = network(read_structure(source), settings, context.seed)
+    found = network(read_structure(source), settings, context.seed, context.console)
     beside = _beside(found, settings, truth)
     content = network_json(found)
     if beside is not None and truth is not None:
@@ -150,7 +151,7 @@ def _beside(found: Described, settings: Structure, truth: Truth | None) -> Descr
 def referred(found: Described, known: Atoms) -> Described:
     """A known structure with the bonds that the rules of the model give it."""
     rules = {"bonds": tuple(map(str, found.rules)), "tolerance_A": None, "preset": None}
-    return network(known, found.settings.model_copy(update=rules), found.seed)
+    return network(known, found.settings.model_copy(update=rules), found.seed, found.console)
 
 
 def sizes_of(found: Described) -> dict[str, int]:

@@ -249,10 +249,10 @@ def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(verb in out for verb in verbs)
 
 
-def test_a_pipe_stays_quiet(series: Path) -> None:
+def test_a_pipe_stays_quiet(finished: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pyaet", "run", str(series / "plan.toml")],
-        cwd=series,
+        [sys.executable, "-m", "pyaet", "run", str(finished / "plan.toml")],
+        cwd=finished,
         capture_output=True,
         text=True,
         check=True,

@@ -140,6 +140,16 @@ def test_limits_are_about_the_true_names_where_neighbours_contradict_them(
     assert "low" in found["bond_angles_deg"]["O-Si-O"] and "low" not in found["bond_lengths_A"]["O-O"]
 
 
+def test_large_models_are_drawn_fewer_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyaet.stages.describe.MANY_ATOMS", 100)
+    for atoms, draws in ((8, 16), (200, 8), (400, 4), (4000, 4)):
+        model = replace(polygon(atoms), sigma_A=np.full(atoms, 0.05))
+        assert network(model, Structure(bonds=("O-Si:1.7",), draws=16)).draws == draws
+    assert network(polygon(8), Structure(draws=16)).draws == 0
+    few = network(replace(polygon(400), sigma_A=np.full(400, 0.05)), Structure(bonds=("O-Si:1.7",), draws=3))
+    assert few.draws == 3
+
+
 def test_nothing_is_said_of_a_network_that_errors_hide(tmp_path: Path) -> None:
     """A limit amid the peak of the Si-O distances, narrower than the errors: which of them are longer nobody can tell."""
     summary, found = found_of(ball_of_silica(), 0.12, tmp_path, Structure(bonds=("Si-O:1.61",), draws=3))
