@@ -195,6 +195,9 @@ def defect_table(found: Record, reference: Record | None, name: str) -> str:
         for kind, title in DEFECTS.items()
         if kind in own
     ]
+    if renamed := _part(found, "names_by_neighbours"):
+        named = [f"{atom} ({element})" for atom, element in renamed.items()]
+        rows.append(("atoms named otherwise by neighbours", f"{len(named)}", *(("–",) if other else ()), _first(named)))
     return table(("defect", "found", *((name,) if other else ()), "first of them"), rows, "Defects") if rows else ""
 
 

@@ -25,7 +25,7 @@ from pyaet.report.html import duration, number, quantity
 PARTS = (
     "atoms", "surface_atoms", "counted", "pair_distribution", "structure_factor", "bond_lengths_A", "bond_angles_deg",
     "dihedral_angles_deg", "coordination", "ring_sizes", "ring_statistics", "alternating_share", "former", "former_sizes", "ring_shape",
-    "q_n", "defects", "short_range_order", "bond_order", "voronoi",
+    "q_n", "defects", "names_by_neighbours", "short_range_order", "bond_order", "voronoi",
 )  # fmt: skip
 VOID = {"meta", "link", "br", "hr", "img", "input", "col", "source"}
 
@@ -216,6 +216,7 @@ class Run:
             "alternating_share": {"10": 1.0, "12": 0.995}, "former": "Si", "former_sizes": {"5": 12, "6": 181},
             "ring_shape": {"12": {"roundness": 0.81, "out_of_plane_A": 0.34, "radius_A": 2.56}}, "q_n": {"3": 10, "4": 78},
             "defects": {"under": [4, 17], "over": [], "dangling": list(range(20)), "homopolar": [[3, 9]]},
+            "names_by_neighbours": {"11": "Si", "12": "O"},
             "short_range_order": {"Si-O": -0.321}, "voronoi": {"icosahedron <0,0,12,0>": 3},
             "bond_order": {"q4": {"Si": 0.234}, "q6": {"Si": 0.345}, "solid_like_share": 0.0},
         }  # fmt: skip
@@ -384,6 +385,7 @@ def test_the_structure_is_told_with_limits_and_beside_the_truth(full: Page) -> N
         "Qⁿ",
         "0, 1, 2, 3, 4, 5, 6, 7 …",
         "3–9",
+        "11 (Si), 12 (O)",
         "−0.321",
         "icosahedron <0,0,12,0>",
         "0.234",
@@ -414,16 +416,13 @@ def test_structure_without_a_reference_or_without_its_file(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("part", PARTS)
 def test_any_part_of_the_structure_may_be_missing(tmp_path: Path, part: str) -> None:
+    """Nothing but this part is told of the model, and all but this part of the reference."""
     run = Run(tmp_path / "part", kind="adf", radius_A=6.0, side=32)
     run.structure()
     path = run.directory / "structure.json"
-    record = json.loads(path.read_text())
-    del record["found"][part]
-    path.write_text(json.dumps(record))
-    assert "could not be drawn" not in Page(write_report(run.directory)).text
-    path.write_text(
-        json.dumps({"found": {part: record["reference"][part]}, "reference": {}, "reference_name": "glass"})
-    )
+    whole = json.loads(path.read_text())["found"]
+    others = {name: value for name, value in whole.items() if name != part}
+    path.write_text(json.dumps({"found": {part: whole[part]}, "reference": others, "reference_name": "glass"}))
     assert "could not be drawn" not in Page(write_report(run.directory)).text
 
 
