@@ -69,7 +69,10 @@ def likely_names(atoms: Atoms, reach_A: float) -> Atoms:
     if not len(pairs.first) or (sure == 1).all() or len(elements) < 2:
         return atoms
     chance = _settled(_alone(kind, sure, len(elements)), pairs)
-    best, probability = chance.argmax(axis=1), chance.max(axis=1)
+    lonely = np.bincount(np.concatenate([pairs.first, pairs.second]), minlength=len(kind)) == 0
+    own = chance[np.arange(len(kind)), kind]
+    best = np.where(lonely | (own >= chance.max(axis=1) * (1 - SETTLED)), kind, chance.argmax(axis=1))
+    probability = np.where(best == kind, own, chance.max(axis=1))
     renamed, expected = best != kind, float((1 - sure).sum())
     if renamed.sum() > expected + 2 * np.sqrt(expected):
         probability[renamed] = np.minimum(probability[renamed], expected / renamed.sum())

@@ -129,3 +129,14 @@ def test_few_atoms_keep_their_names(count):
         np.arange(3.0 * count).reshape(count, 3), ("Si", "O")[:count], species_probability=np.full(count, 0.9)
     )
     assert likely_names(atoms, 2.0).symbols == atoms.symbols
+
+
+def test_names_as_probable_as_others_stay():
+    atoms = Atoms(
+        [[0, 0, 0], [1.6, 0, 0], [3.2, 0, 0], [90, 0, 0]],
+        ("Si", "O", "Si", "Si"),
+        species_probability=[0.5, 0.5, 0.5, 0.2],
+    )
+    found = likely_names(atoms, 2.0)
+    assert found.symbols == atoms.symbols
+    np.testing.assert_allclose(found.species_probability, atoms.species_probability, atol=0.1)
