@@ -38,6 +38,8 @@ SPLITS = 4
 """Times that members are parted into halves."""
 BEHIND = 2.0
 """Log-likelihood of the other half that an estimate may fall short of the best by chance (half of χ² at 95 %)."""
+HOPELESS = 5
+"""Times as far behind, from which on more steps are not tried."""
 REPLICAS = 100
 SMOOTHED = 1.5
 """Times that an estimate is off on average where its replicas are off once: it is smoother than the truth, so smoothing costs them less."""
@@ -139,7 +141,7 @@ def _gathered(fine: Array, finer: int) -> Array:
 def steps_of(counts: Array, share: csr_array, together: float, rng: np.random.Generator) -> tuple[int, int, int]:
     """How many steps foretell the other half of the members no worse than chance allows: the fewest, the likeliest, the most."""
     halves = np.stack([_half(counts, rng) for _ in range(SPLITS)], axis=1)
-    likelihoods = _foretold(halves, counts[:, None] - halves, share).mean(axis=1)
+    likelihoods = _foretold(halves, counts[:, None] - halves, share, HOPELESS * BEHIND * together)
     near = np.flatnonzero(likelihoods >= likelihoods.max() - BEHIND * together)
     return STEPS[near[0]], STEPS[int(np.argmax(likelihoods))], STEPS[near[-1]]
 
@@ -148,13 +150,16 @@ def _half(counts: Array, rng: np.random.Generator) -> Array:
     return rng.binomial(counts.astype(np.int64), 0.5).astype(np.float64)
 
 
-def _foretold(halves: Array, others: Array, share: csr_array) -> Array:
-    """Log-likelihood (steps, cases) of the other halves by what each of `STEPS` makes of the halves (n, cases)."""
-    estimate, done, found = raised(halves, share, 0), 0, []
+def _foretold(halves: Array, others: Array, share: csr_array, hopeless: float) -> Array:
+    """Mean log-likelihood of the other halves by what each of `STEPS` makes of the halves (n, cases), until it has fallen so far."""
+    estimate, done = raised(halves, share, 0), 0
+    found: list[float] = []
     for steps in STEPS:
         estimate, done = raised(halves, share, steps - done, estimate), steps
         expected = np.maximum(share @ estimate, 1e-9)
-        found.append((others * np.log(expected) - expected).sum(axis=0))
+        found.append(float((others * np.log(expected) - expected).sum(axis=0).mean()))
+        if found[-1] < max(found) - hopeless:
+            break
     return np.array(found)
 
 
