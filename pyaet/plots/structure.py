@@ -201,7 +201,16 @@ def _show_bars(axes: Axes, at: np.ndarray, width: float, records: list[Record], 
     told = [(x, r["low"], r["high"]) for x, r in zip(at, records, strict=True) if has_limits(r)]
     if told:
         x, low, high = np.array(told, dtype=float).T
-        axes.vlines(x, low, high, color=INK, linewidth=1.3, label="95 % limits")
+        axes.errorbar(
+            x,
+            low,
+            [np.zeros(len(low)), high - low],
+            fmt="none",
+            ecolor=INK,
+            elinewidth=1.3,
+            capsize=2.5,
+            label="95 % limits",
+        )
 
 
 def _show_beside(
