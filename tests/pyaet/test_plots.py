@@ -10,6 +10,7 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 
 from pyaet.plots import atoms, images, ptychography, quality, rings, structure, style, tomography
@@ -20,7 +21,8 @@ from pyaet.plots.road import draw_road
 
 def bars(axes: Axes, label: str) -> np.ndarray:
     """Return the heights of the bars whose container carries the label."""
-    container = next(c for c in axes.containers if label in (c.get_label(), c[0].get_label()))
+    drawn = [container for container in axes.containers if isinstance(container, BarContainer)]
+    container = next(c for c in drawn if label in (c.get_label(), c[0].get_label()))
     return np.array([patch.get_height() for patch in container.patches])
 
 
@@ -296,6 +298,11 @@ def test_ring_sizes_stand_beside_the_truth() -> None:
     assert bars(axes, "truth").tolist() == [1, 190, 0, 0]
     (limits,) = axes.collections
     np.testing.assert_allclose(limits.get_segments(), [[[7.8, 1], [7.8, 7]]])
+
+
+def test_limits_without_width_are_seen() -> None:
+    axes = structure.draw_ring_sizes({8: {"value": 3, "low": 5, "high": 5}}).axes[0]
+    assert [line.get_ydata().tolist() for line in axes.lines] == [[5], [5]]
 
 
 def test_reference_of_other_size_is_counted_for_as_many_atoms() -> None:
