@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .defects import Defects, defects, formers_of, linked, q_n
     from .ensemble import band_of, draws, network_bands
     from .likely import LikelyBonds, likely_bonds
-    from .names import likely_names
+    from .names import likely_names, possible_names
     from .network import Network
     from .order import (
         MOTIFS,
@@ -111,6 +111,7 @@ _MODULE_OF = {
     "pair_bands": "bands",
     "pair_distribution": "pdf",
     "pentagon_share": "order",
+    "possible_names": "names",
     "q_n": "defects",
     "refine": "refine",
     "ring_shapes": "rings",
@@ -176,6 +177,7 @@ __all__ = [
     "pair_bands",
     "pair_distribution",
     "pentagon_share",
+    "possible_names",
     "q_n",
     "refine",
     "ring_shapes",

@@ -8,7 +8,7 @@ that is from the true one, in the same direction. Bands here account for that.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -35,7 +35,7 @@ def draws(atoms: Atoms, count: int, rng: np.random.Generator) -> Iterator[Atoms]
     root = _roots(atoms.covariance_A2)
     elements = atoms.elements
     kind, sure = numbered(atoms)
-    confused = _confused(kind, sure, len(elements))
+    confused = _confused(kind, sure, elements)
     for _ in range(count):
         moved = atoms.positions_A + np.einsum("aij,aj->ai", root, rng.normal(size=(len(atoms), 3)))
         names = _renamed(kind, confused, rng)
@@ -139,15 +139,15 @@ def _roots(covariance: Array) -> Array:
     return vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
 
 
-def _confused(kind: NDArray[np.int64], sure: Array, elements: int) -> Array:
+def _confused(kind: NDArray[np.int64], sure: Array, elements: Sequence[str]) -> Array:
     """Probabilities (n, 2) that a true atom of this kind gets the name of the lighter, and of the heavier element next to it.
 
     Doubts turned about: of all true atoms of an element, as many get a name as there are doubts whether atoms of that name are
     rather this element; who gets it is who is in doubt himself.
     """
     doubt = doubts(kind, sure, elements)
-    named = np.bincount(kind, minlength=elements)
-    lighter, heavier = (np.bincount(kind, weights=column, minlength=elements) for column in doubt.T)
+    named = np.bincount(kind, minlength=len(elements))
+    lighter, heavier = (np.bincount(kind, weights=column, minlength=len(elements)) for column in doubt.T)
     gets_lighter, gets_heavier = np.append(0.0, heavier[:-1]), np.append(lighter[1:], 0.0)
     true = np.maximum(named - lighter - heavier + gets_lighter + gets_heavier, 1e-9)
     chances = []

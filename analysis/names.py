@@ -7,18 +7,19 @@ How far neighbours are to be trusted, the names say themselves, by their pseudo-
 random alloy not at all, and names stay as they are.
 
 A real defect is told from a wrong name by its other bonds: of two like atoms that are bonded each has unlike neighbours besides. An
-atom in the place of the other element is taken for wrongly named where its probability allows that; only where there are
-more such atoms than the probabilities account for, so many of them are thought to be real.
+atom in the place of the other element is taken for wrongly named where its probability allows that. Of many such atoms some may
+be real: as many as there are more of them than wrong names expected, and as chance may hide (`possible_names`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .atoms import Atoms
+from .atoms import UNKNOWN, Atoms
 from .cell import Pairs, pairs_within
 
 Array = NDArray[np.float64]
@@ -40,12 +41,15 @@ BEHIND = 2.0
 """Log-likelihood that full trust, or else none, may fall short of the best by chance (half of χ² at 95 %)."""
 
 
-def doubts(kind: Ints, sure: Array, elements: int) -> Array:
+def doubts(kind: Ints, sure: Array, elements: Sequence[str]) -> Array:
     """Probability (n, 2) that an atom is of the next lighter, and of the next heavier element than its name says.
 
-    kind: (n,) numbers of elements in order of weight; sure: (n,) probability of the name.
+    kind: (n,) numbers of elements in order of weight; sure: (n,) probability of the name. Nobody is taken for an unknown element,
+    nor an atom of it for one that is known.
     """
-    aside = np.stack([kind > 0, kind < elements - 1], axis=1) * (1 - sure)[:, None]
+    known = np.array([element != UNKNOWN for element in elements])[kind]
+    lightest = int(UNKNOWN in elements)
+    aside = np.stack([kind > lightest, kind < len(elements) - 1], axis=1) * ((1 - sure) * known)[:, None]
     return aside / np.maximum((aside > 0).sum(axis=1), 1)[:, None]
 
 
@@ -68,22 +72,39 @@ def likely_names(atoms: Atoms, reach_A: float) -> Atoms:
     pairs = pairs.select(pairs.first != pairs.second)
     if not len(pairs.first) or (sure == 1).all() or len(elements) < 2:
         return atoms
-    chance = _settled(_alone(kind, sure, len(elements)), pairs)
+    chance = _settled(_alone(kind, sure, elements), pairs)
     lonely = np.bincount(np.concatenate([pairs.first, pairs.second]), minlength=len(kind)) == 0
     own = chance[np.arange(len(kind)), kind]
     best = np.where(lonely | (own >= chance.max(axis=1) * (1 - SETTLED)), kind, chance.argmax(axis=1))
     probability = np.where(best == kind, own, chance.max(axis=1))
-    renamed, expected = best != kind, float((1 - sure).sum())
-    if renamed.sum() > expected + 2 * np.sqrt(expected):
-        probability[renamed] = np.minimum(probability[renamed], expected / renamed.sum())
     probability = np.where(np.isfinite(atoms.species_probability), probability, atoms.species_probability)
     return replace(atoms, symbols=tuple(elements[k] for k in best), species_probability=probability)
+
+
+def possible_names(atoms: Atoms, reach_A: float, rng: np.random.Generator) -> tuple[Atoms, ...]:
+    """The atoms with their `likely_names`; and, where some of those are not the given ones, with as many set back as may be right.
+
+    The more numerous renamed atoms are than wrong names expected by the probabilities, twice the square root of which chance may add,
+    the more of them may truly be of the element that was given, such as atoms in the place of another element.
+    """
+    likely = likely_names(atoms, reach_A)
+    renamed = np.flatnonzero(np.array(likely.symbols) != np.array(atoms.symbols))
+    expected = float(np.nansum(1 - atoms.species_probability))
+    right = min(int(len(renamed) - expected + 2 * np.sqrt(expected)), len(renamed))
+    if right < 1:
+        return (likely,)
+    names, probability = np.array(likely.symbols), likely.species_probability.copy()
+    back = rng.choice(renamed, right, replace=False)
+    names[back] = np.array(atoms.symbols)[back]
+    probability[back] = 1.0
+    return likely, replace(likely, symbols=tuple(names.tolist()), species_probability=probability)
 
 
 def _settled(alone: Array, pairs: Pairs) -> Array:
     """Probabilities (n, elements) of names once neighbours have heard each other, from those of the atoms `alone`."""
     n = len(alone)
-    ends, range_of, part = (pairs.first, pairs.second), _ranges(pairs.distance_A), np.arange(n) % PARTS
+    ends, range_of = (pairs.first, pairs.second), _ranges(pairs.distance_A)
+    part = np.random.default_rng(n).integers(PARTS, size=n)  # by lot: in a crystal every eighth atom may be of one site
     parts = (part[pairs.first], part[pairs.second])
     chance, trust = alone, 0.0
     heard = [np.zeros((len(range_of), alone.shape[1])) for _ in ends]
@@ -118,12 +139,12 @@ def _summed(at: Ints, values: Array, n: int) -> Array:
     return np.stack([np.bincount(at, column, minlength=n) for column in values.T], axis=1)
 
 
-def _alone(kind: Ints, sure: Array, elements: int) -> Array:
+def _alone(kind: Ints, sure: Array, elements: Sequence[str]) -> Array:
     """Probabilities (n, elements) of each atom's names by itself."""
     lighter, heavier = doubts(kind, sure, elements).T
-    rows, chance = np.arange(len(kind)), np.zeros((len(kind), elements))
+    rows, chance = np.arange(len(kind)), np.zeros((len(kind), len(elements)))
     chance[rows, np.maximum(kind - 1, 0)] = lighter
-    chance[rows, np.minimum(kind + 1, elements - 1)] += heavier
+    chance[rows, np.minimum(kind + 1, len(elements) - 1)] += heavier
     chance[rows, kind] += 1 - lighter - heavier
     return chance
 

@@ -6,7 +6,7 @@ The content is plain numbers for `structure.json`; statistics of atoms with erro
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -93,20 +93,28 @@ class Described:
         return np.random.default_rng((self.seed, *use))
 
     @cached_property
-    def believed(self) -> Atoms:
-        """The atoms by the names that they and their neighbours make most probable; limits are about what those tell."""
+    def possible(self) -> tuple[Atoms, ...]:
+        """The atoms by the names that they and their neighbours make most probable, and by those that may be right instead."""
         import analysis
 
         if not self.banded:
-            return self.atoms
-        return analysis.likely_names(self.atoms, max((rule.reach_A for rule in self.rules), default=0.0))
+            return (self.atoms,)
+        reach = max((rule.reach_A for rule in self.rules), default=0.0)
+        return analysis.possible_names(self.atoms, reach, self.rng(b"names"))
+
+    @property
+    def believed(self) -> Atoms:
+        """The atoms by their most probable names."""
+        return self.possible[0]
 
     @cached_property
-    def likely(self) -> LikelyBonds:
-        """The bonds that the true atoms may have."""
+    def likely(self) -> tuple[LikelyBonds, ...]:
+        """The bonds that the true atoms may have, by each of the `possible` names."""
         import analysis
 
-        return analysis.likely_bonds(self.believed, self.rules, self.rng(b"bonds"), self.draws)
+        return tuple(
+            analysis.likely_bonds(atoms, self.rules, self.rng(b"bonds"), self.draws) for atoms in self.possible
+        )
 
     @cached_property
     def cells(self) -> Numbers:
@@ -129,12 +137,12 @@ class Described:
         """Whether so many bonds are sure that statistics of the network get limits."""
         from analysis.likely import MOST_UNSURE
 
-        return self.banded and self.likely.unsure <= MOST_UNSURE
+        return self.banded and self.likely[0].unsure <= MOST_UNSURE
 
     @cached_property
     def followed(self) -> Network:
         """Bonds whose lengths and angles are told: with error bars the likeliest ones, since errors do not choose them."""
-        return self.likely.likeliest() if self.sure else self.network
+        return self.likely[0].likeliest() if self.sure else self.network
 
     @cached_property
     def bands(self) -> dict[str, Band]:
@@ -152,9 +160,12 @@ class Described:
             drawn = drawn.again(atoms, network)
             return none | dict(_flat(_numbers(drawn)))
 
-        with self.counted_models("bonds and rings", 2 + 3 * self.draws) as counting:
-            limits = analysis.network_bands(self.believed, self.likely, counting(told), self.rng())
-        limits |= _like_pairs(self)
+        with self.counted_models("bonds and rings", len(self.possible) * (2 + 3 * self.draws)) as counting:
+            look = counting(told)
+            limits = _either(
+                analysis.network_bands(atoms, likely, look, self.rng()) | _like_pairs(self, atoms)
+                for atoms, likely in zip(self.possible, self.likely, strict=True)
+            )
         return {
             path: replace(band, value=np.asarray(measured.get(path, band.value), np.float64))
             for path, band in limits.items()
@@ -230,9 +241,16 @@ def _distances(model: Described) -> Numbers:
     pairs = analysis.pair_distribution(atoms.positions_A, atoms.symbols, cell=atoms.cell)
     g: Numbers = {"-".join(pair): {"value": np.round(values, 5)} for pair, values in pairs.g.items()}
     if model.banded:
-        believed = analysis.pair_distribution(atoms.positions_A, model.believed.symbols, cell=atoms.cell)
-        bands = pair_bands(model.believed, believed, model.rng(), model.draws)
-        g |= {"-".join(pair): _of_band(replace(band, value=pairs.g[pair]), 5) for pair, band in bands.items()}
+
+        def limits(named: Atoms) -> dict[str, Band]:
+            seen = analysis.pair_distribution(named.positions_A, named.symbols, cell=named.cell)
+            return {"-".join(pair): band for pair, band in pair_bands(named, seen, model.rng(), model.draws).items()}
+
+        bands = _either(map(limits, model.possible))
+        g = {
+            pair: told | _of_band(replace(bands[pair], **told), 5) if pair in bands else told
+            for pair, told in g.items()
+        }
     return {
         "pair_distribution": {"r_A": np.round(pairs.r_A, 5), "g": g},
         "structure_factor": _scattering(model),
@@ -268,13 +286,22 @@ def _scattering_limits(model: Described) -> dict[str, Numbers]:
     A finite range of distances and wrong names leave something of errors. As much is seen in atoms drawn anew once what errors
     leave of them is corrected twice; it is taken off as far as such a correction does not drown it in noise.
     """
+    if "X" in model.atoms.symbols:
+        return {}
+    bands = _either(_scattering_bands(model, atoms) for atoms in model.possible)
+    own = _scattered(model.atoms)
+    return {
+        f"structure_factor.{kind}": {"value": own[kind], "low": band.low, "high": band.high}
+        for kind, band in bands.items()
+    }
+
+
+def _scattering_bands(model: Described, atoms: Atoms) -> dict[str, Band]:
+    """Bands of S(q) per radiation by the names of these atoms."""
     from scipy.stats import t
 
-    from analysis import draws
+    from analysis import Band, draws
 
-    atoms, count = model.believed, model.draws
-    if "X" in atoms.symbols:
-        return {}
     variance = np.nan_to_num(np.trace(atoms.covariance_A2, axis1=1, axis2=2) / 3)
     names = np.array(atoms.symbols)
     left = {
@@ -282,22 +309,17 @@ def _scattering_limits(model: Described) -> dict[str, Numbers]:
         for element in atoms.elements
     }
     twice = {element: amplitude**2 for element, amplitude in left.items()}
-    drawn = [one for one in draws(atoms, count, model.rng()) if one.elements == atoms.elements]
+    drawn = [one for one in draws(atoms, model.draws, model.rng()) if one.elements == atoms.elements]
     if len(drawn) < 2:
         return {}
-    own, best = _scattered(model.atoms), _scattered(atoms, left)
+    best = _scattered(atoms, left)
     spreads = [_scattered(one, left) for one in drawn]
     again = [_scattered(one, twice) for one in drawn]
     kept = np.mean(list(twice.values()), axis=0)
     far = float(t.ppf(0.975, len(drawn) - 1)) * np.sqrt(1 + 1 / len(drawn))
     spread = {kind: far * np.std([one[kind] for one in spreads], axis=0, ddof=1) for kind in best}
     best = {kind: each - kept * (np.mean([one[kind] for one in again], axis=0) - each) for kind, each in best.items()}
-    return {
-        f"structure_factor.{kind}": {
-            "value": own[kind], "low": best[kind] - spread[kind], "high": best[kind] + spread[kind]
-        }
-        for kind in best
-    }  # fmt: skip
+    return {kind: Band(one, one, one - spread[kind], one + spread[kind]) for kind, one in best.items()}
 
 
 def _bonded(model: Described) -> Numbers:
@@ -332,7 +354,24 @@ def _histograms(model: Described) -> dict[str, dict[str, Binned]]:
         if model.sure:
             given = model.believed, model.followed, model.rng()
             found[key] |= bands(*given, count=model.draws, of=model.counted)
+    if model.sure:
+        _widen_to_other_names(model, found)
     return found
+
+
+def _widen_to_other_names(model: Described, found: dict[str, dict[str, Binned]]) -> None:
+    """Let limits reach as many members as there are by the other names that may be right."""
+    networks = [likely.likeliest() for likely in model.likely]
+    own, *others = (
+        _lengths_and_angles(model, atoms, network) for atoms, network in zip(model.possible, networks, strict=True)
+    )
+    for other in others:
+        for key, kinds in own.items():
+            for kind, members in kinds.items():
+                share = len(other[key].get(kind, ())) / len(members)
+                band = found[key][kind].counts
+                wider = replace(band, low=band.low * min(1, share), high=band.high * max(1, share)).outwards()
+                found[key][kind] = replace(found[key][kind], counts=wider)
 
 
 def _dihedral_histograms(model: Described) -> dict[str, Numbers]:
@@ -346,8 +385,11 @@ def _dihedral_histograms(model: Described) -> dict[str, Numbers]:
         paths = {chain: f"{_DIHEDRALS}.{chain}" for chain in told}
         bands = {chain: model.bands[path] for chain, path in paths.items() if path in model.bands}
     else:
-        given = model.believed, model.followed, model.rng(), _TURN_DEG
-        bands = dihedral_bands(*given, count=model.draws, of=model.counted)
+        of, count = model.counted, model.draws
+        bands = _either(
+            dihedral_bands(atoms, likely.likeliest(), model.rng(), _TURN_DEG, count=count, of=of)
+            for atoms, likely in zip(model.possible, model.likely, strict=True)
+        )
     limits = {chain: band.outwards() for chain, band in bands.items()}
     return {
         chain: one | ({"low": limits[chain].low, "high": limits[chain].high} if chain in limits else {})
@@ -375,7 +417,8 @@ def _moments(model: Described) -> dict[str, Numbers]:
 
     found = {}
     measured = {path: Band(value, value, value, value) for path, value in of_bonds(model.atoms, model.network).items()}
-    limits = network_bands(model.believed, model.likely, of_bonds, model.rng()) if model.sure else {}
+    both = zip(model.possible, model.likely, strict=True) if model.sure else ()
+    limits = _either(network_bands(atoms, likely, of_bonds, model.rng()) for atoms, likely in both)
     limits = {path: replace(band, value=measured[path].value) for path, band in limits.items() if path in measured}
     for path, band in (measured | limits).items():
         mean, variance, from_straight = (
@@ -412,7 +455,17 @@ def _counts(model: Described) -> Numbers:
     }
 
 
-def _like_pairs(model: Described) -> dict[str, Band]:
+def _either(found: Iterable[dict[str, Band]]) -> dict[str, Band]:
+    """Limits that hold by whichever names are right: bands of the first, as far as those of others reach."""
+    first, *others = [*found] or [{}]
+    for other in others:
+        for path, band in other.items():
+            own = first.get(path, band)
+            first[path] = replace(own, low=np.fmin(own.low, band.low), high=np.fmax(own.high, band.high))
+    return first
+
+
+def _like_pairs(model: Described, atoms: Atoms) -> dict[str, Band]:
     """Limits of how many like atoms are as near as bonded ones, by the chances of their distances as bonds have them."""
     import analysis
 
@@ -420,12 +473,12 @@ def _like_pairs(model: Described) -> dict[str, Band]:
     if not near:
         return {}
     rules = [*near, *(rule for rule in model.rules if rule.a == rule.b and rule.a in model.atoms.elements)]
-    likely = analysis.likely_bonds(model.believed, rules, model.rng(b"like pairs"), model.draws)
+    likely = analysis.likely_bonds(atoms, rules, model.rng(b"like pairs"), model.draws)
 
     def counted(_: Atoms, network: Network) -> dict[str, int]:
         return {_HOMOPOLAR: int(model.counted[network.pairs].all(axis=1).sum())}
 
-    return analysis.network_bands(model.believed, likely, counted, model.rng())
+    return analysis.network_bands(atoms, likely, counted, model.rng())
 
 
 def _rings(model: Described) -> Numbers:

@@ -130,7 +130,7 @@ def _warn_of_renamed(found: Described) -> None:
 def _warn_of_broken(found: Described, own: dict[str, Any]) -> None:
     """Tell of bonds that errors of the atoms have broken or made, as far as the number of bonds shows it."""
     limits = own.get("limits", {}).get("bonds")
-    if limits is None or limits["low"] <= len(found.likely.as_measured()) <= limits["high"]:
+    if limits is None or limits["low"] <= len(found.likely[0].as_measured()) <= limits["high"]:
         return
     low, high = floor(limits["low"]), ceil(limits["high"])
     log.warning(

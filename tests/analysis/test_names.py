@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analysis import Atoms, Cell, likely_names
+from analysis import Atoms, Cell, draws, likely_names, possible_names
 
 
 def misnamed(truth: Atoms, share: float, seed: int, moved_A: float = 0.05) -> Atoms:
@@ -100,14 +100,46 @@ def test_a_bond_between_like_atoms_is_not_a_wrong_name(silica):
     assert wrong(likely_names(given, 2.5), truth) <= 2
 
 
-def test_more_exchanged_atoms_than_names_may_be_wrong_are_not_thought_wrong():
-    """Of atoms in the place of the other element as many are real as there are more of them than wrong names."""
+def test_some_of_the_renamed_atoms_may_be_real(silica):
+    """Atoms in the place of the other element look as wrong names do: the excess, and what chance may hide, is set back."""
     truth = zincblende(0.03, 6)
-    given = misnamed(truth, 0.03, 7)
-    found = likely_names(given, 2.5)
-    expected = (1 - found.species_probability).sum()
-    assert expected > 10
-    assert 0.5 < expected / wrong(found, truth) < 2
+    given = misnamed(truth, 0.05, 7)
+    likely, restored = possible_names(given, 2.5, np.random.default_rng(8))
+    own, names, back = (np.array(one.symbols) for one in (given, likely, restored))
+    real = (names != own) & (own == np.array(truth.symbols))
+    assert real.sum() > 15
+    assert real.sum() <= (back != names).sum() <= 2.5 * real.sum()
+    assert (own[back != names] == back[back != names]).all()
+    assert (restored.species_probability[back != names] == 1).all()
+    sure = replace(silica, species_probability=np.ones(len(silica)))
+    assert possible_names(sure, 2.2, np.random.default_rng(9)) == (sure,)
+
+
+def test_names_do_not_depend_on_the_order_of_atoms():
+    """In Cu3Au written cell by cell every fourth atom is gold."""
+    from ase.build import bulk
+
+    cell = bulk("Cu", a=3.75, cubic=True) * (6, 6, 6)
+    names = tuple(("Au", "Cu", "Cu", "Cu") * 216)
+    truth = Atoms(cell.positions, names, cell=Cell(cell.cell.array))
+    given = misnamed(truth, 0.03, 11)
+    order = np.random.default_rng(12).permutation(len(truth))
+    mixed = Atoms(
+        given.positions_A[order], tuple(np.array(given.symbols)[order].tolist()), cell=truth.cell,
+        species_probability=given.species_probability[order],
+    )  # fmt: skip
+    found, other = likely_names(given, 3.2), likely_names(mixed, 3.2)
+    assert wrong(given, truth) > 20 > 3 * wrong(found, truth)
+    assert (np.array(found.symbols)[order] != np.array(other.symbols)).sum() <= 3
+
+
+def test_unknown_elements_are_nobodys_name(silica):
+    unknown = np.random.default_rng(13).random(len(silica)) < 0.05
+    truth = replace(silica, symbols=tuple(np.where(unknown, "X", np.array(silica.symbols)).tolist()))
+    given = replace(truth, species_probability=np.full(len(truth), 0.97))
+    assert likely_names(given, 2.2).symbols == truth.symbols
+    (drawn,) = draws(given, 1, np.random.default_rng(14))
+    assert ((np.array(drawn.symbols) == "X") == unknown).all()
 
 
 def test_names_that_are_sure_stay(silica):

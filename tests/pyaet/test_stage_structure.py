@@ -132,7 +132,7 @@ def test_limits_are_about_the_true_names_where_neighbours_contradict_them(
     for size, number in true.rings.sizes.items():
         told = found["ring_sizes"][str(size)]
         assert told["low"] <= number <= told["high"]
-    assert sum(told["high"] - told["low"] for told in found["ring_sizes"].values()) < 0.1 * len(true.rings)
+    assert sum(told["high"] - told["low"] for told in found["ring_sizes"].values()) < 0.25 * len(true.rings)
     four = {name: values[4] for name, values in found["coordination"]["Si"]["counts"].items()}
     assert (
         four["value"] < four["low"] <= (true.network.degree[np.array(truth.symbols) == "Si"] == 4).sum() <= four["high"]
