@@ -90,7 +90,7 @@ def possible_names(atoms: Atoms, reach_A: float, rng: np.random.Generator) -> tu
     likely = likely_names(atoms, reach_A)
     renamed = np.flatnonzero(np.array(likely.symbols) != np.array(atoms.symbols))
     expected = float(np.nansum(1 - atoms.species_probability))
-    right = min(int(len(renamed) - expected + 2 * np.sqrt(expected)), len(renamed))
+    right = min(int(np.ceil(len(renamed) - expected + 2 * np.sqrt(expected))), len(renamed))
     if right < 1:
         return (likely,)
     names, probability = np.array(likely.symbols), likely.species_probability.copy()

@@ -314,7 +314,7 @@ class Structure(Section):
 
     pairs: which pairs of elements are bonded where `bonds` states no rule. coordination: bonds an element should have, its most
     common number where left out. surface: whether atoms on the surface count in statistics of bonds, angles and order. draws:
-    models drawn for the error bars; 0 leaves them out. reference: a structure file whose statistics are set beside.
+    models drawn for the error bars, 4 or more; 0 leaves them out. reference: a structure file whose statistics are set beside.
     """
 
     bonds: tuple[str, ...] = ()
@@ -338,6 +338,13 @@ class Structure(Section):
             for text in bonds:
                 BondRule.parse(text)
         return bonds
+
+    @field_validator("draws")
+    @classmethod
+    def _are_enough(cls, draws: int) -> int:
+        if 0 < draws < 4:
+            raise ValueError("expected 4 or more, from which a spread can be told, or 0 for no error bars")
+        return draws
 
     @field_validator("coordination")
     @classmethod

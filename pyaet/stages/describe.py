@@ -84,7 +84,7 @@ class Described:
         from analysis.ensemble import uncertain
 
         asked = self.settings.draws
-        if asked == 0 or not uncertain(self.atoms):
+        if asked == 0 or len(self.atoms) < FEWEST_ATOMS or not uncertain(self.atoms):
             return 0
         return min(asked, max(FEWEST_DRAWS, round(asked * MANY_ATOMS / len(self.atoms))))
 
@@ -130,7 +130,7 @@ class Described:
     @property
     def misnamed(self) -> bool:
         """Whether any of the names that are believed may be wrong, as far as that is not below the 5 % that limits leave out."""
-        return float(np.nansum(1 - self.believed.species_probability)) > 0.05
+        return len(self.possible) > 1 or float(np.nansum(1 - self.believed.species_probability)) > 0.05
 
     @property
     def sure(self) -> bool:
@@ -323,11 +323,14 @@ def _scattering_bands(model: Described, atoms: Atoms) -> dict[str, Band]:
 
 
 def _bonded(model: Described) -> Numbers:
-    moments, own = _moments(model), _lengths_and_angles(model, model.atoms)
+    moments, members = _moments(model)
+    own = _lengths_and_angles(model, model.atoms)
     told: Numbers = {}
     for key, kinds in _histograms(model).items():
         told[key] = {}
         for kind, found in kinds.items():
+            if model.misnamed and f"{key}.{kind}" in members:
+                found = _as_many(found, members[f"{key}.{kind}"])
             values = np.clip(own[key].get(kind, np.zeros(0)), found.edges[0], found.edges[-1])
             measured = {"value": np.histogram(values, found.edges)[0]}
             told[key][kind] = _binned(found) | measured | moments.get(f"{key}.{kind}", {})
@@ -354,24 +357,15 @@ def _histograms(model: Described) -> dict[str, dict[str, Binned]]:
         if model.sure:
             given = model.believed, model.followed, model.rng()
             found[key] |= bands(*given, count=model.draws, of=model.counted)
-    if model.sure:
-        _widen_to_other_names(model, found)
     return found
 
 
-def _widen_to_other_names(model: Described, found: dict[str, dict[str, Binned]]) -> None:
-    """Let limits reach as many members as there are by the other names that may be right."""
-    networks = [likely.likeliest() for likely in model.likely]
-    own, *others = (
-        _lengths_and_angles(model, atoms, network) for atoms, network in zip(model.possible, networks, strict=True)
-    )
-    for other in others:
-        for key, kinds in own.items():
-            for kind, members in kinds.items():
-                share = len(other[key].get(kind, ())) / len(members)
-                band = found[key][kind].counts
-                wider = replace(band, low=band.low * min(1, share), high=band.high * max(1, share)).outwards()
-                found[key][kind] = replace(found[key][kind], counts=wider)
+def _as_many(found: Binned, members: Band) -> Binned:
+    """A histogram whose limits reach as many members as there may be by names that are in doubt."""
+    own = max(float(found.counts.value.sum()), 1.0)
+    low, high = min(1.0, float(members.low) / own), max(1.0, float(members.high) / own)
+    counts = replace(found.counts, low=found.counts.low * max(low, 0.0), high=found.counts.high * high)
+    return replace(found, counts=counts.outwards())
 
 
 def _dihedral_histograms(model: Described) -> dict[str, Numbers]:
@@ -403,27 +397,33 @@ def _counted(model: Described, path: str, value: np.ndarray) -> Numbers:
     return {"value": value} if band is None else _of_band(band.outwards())
 
 
-def _moments(model: Described) -> dict[str, Numbers]:
-    """Mean and spread of lengths and angles by kind, with limits; what errors added to the spread is taken from its best value."""
+def _moments(model: Described) -> tuple[dict[str, Numbers], dict[str, Band]]:
+    """Mean and spread of lengths and angles by kind, with limits, and how many there are.
+
+    What errors added to the spread is taken from its best value.
+    """
     from analysis import Band, network_bands
 
     def of_bonds(atoms: Atoms, network: Network) -> dict[str, np.ndarray]:
         values = _lengths_and_angles(model, atoms, network)
         return {
-            f"{key}.{kind}": np.array([own.mean(), own.var(), ((180 - own) ** 2).mean()])
+            f"{key}.{kind}": np.array([own.mean(), own.var(), ((180 - own) ** 2).mean(), len(own)])
             for key in values
             for kind, own in values[key].items()
         }
 
-    found = {}
+    found, members = {}, {}
     measured = {path: Band(value, value, value, value) for path, value in of_bonds(model.atoms, model.network).items()}
     both = zip(model.possible, model.likely, strict=True) if model.sure else ()
-    limits = _either(network_bands(atoms, likely, of_bonds, model.rng()) for atoms, likely in both)
+    named = [network_bands(atoms, likely, of_bonds, model.rng()) for atoms, likely in both]
+    limits = _either(named)
     limits = {path: replace(band, value=measured[path].value) for path, band in limits.items() if path in measured}
     for path, band in (measured | limits).items():
-        mean, variance, from_straight = (
+        mean, variance, from_straight, members[path] = (
             Band(*part) for part in zip(band.value, band.best, band.low, band.high, strict=True)
         )
+        if named and path not in named[0]:
+            members[path] = replace(members[path], low=np.zeros(()))
         if path.startswith("bond_angles_deg"):
             # Errors bend straight angles, by the root of their variance; the mean may be as far up as the mean square allows.
             straight = 180 - np.sqrt(np.maximum(from_straight.low, 0))
@@ -432,7 +432,7 @@ def _moments(model: Described) -> dict[str, Numbers]:
             *(np.sqrt(np.maximum(each, 0)) for each in (variance.value, variance.best, variance.low, variance.high))
         )
         found[path] = {"mean": _of_band(mean, 5), "spread": _of_band(spread, 5)}
-    return found
+    return found, members
 
 
 def _counts(model: Described) -> Numbers:
@@ -458,11 +458,12 @@ def _counts(model: Described) -> Numbers:
 def _either(found: Iterable[dict[str, Band]]) -> dict[str, Band]:
     """Limits that hold by whichever names are right: bands of the first, as far as those of others reach."""
     first, *others = [*found] or [{}]
+    wide = dict(first)
     for other in others:
         for path, band in other.items():
-            own = first.get(path, band)
-            first[path] = replace(own, low=np.fmin(own.low, band.low), high=np.fmax(own.high, band.high))
-    return first
+            own = wide.get(path, band)
+            wide[path] = replace(own, low=np.fmin(own.low, band.low), high=np.fmax(own.high, band.high))
+    return wide
 
 
 def _like_pairs(model: Described, atoms: Atoms) -> dict[str, Band]:

@@ -137,7 +137,9 @@ def test_limits_are_about_the_true_names_where_neighbours_contradict_them(
     assert (
         four["value"] < four["low"] <= (true.network.degree[np.array(truth.symbols) == "Si"] == 4).sum() <= four["high"]
     )
-    assert "low" in found["bond_angles_deg"]["O-Si-O"] and "low" not in found["bond_lengths_A"]["O-O"]
+    assert "low" in found["bond_angles_deg"]["O-Si-O"]
+    like = found["bond_lengths_A"]["O-O"]
+    assert sum(like["value"]) > 5 and sum(like["low"]) == 0
 
 
 def test_large_models_are_drawn_fewer_times(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,13 +150,13 @@ def test_large_models_are_drawn_fewer_times(monkeypatch: pytest.MonkeyPatch) -> 
         return network(ring, Structure(bonds=("O-Si:1.7",), draws=asked)).draws
 
     assert [draws(atoms, 16) for atoms in (8, 200, 400, 4000)] == [16, 8, 4, 4]
-    assert (draws(4000, 3), draws(8, 0)) == (3, 0)
+    assert draws(8, 0) == 0
     assert network(polygon(8), Structure(draws=16)).draws == 0
 
 
 def test_nothing_is_said_of_a_network_that_errors_hide(tmp_path: Path) -> None:
     """A limit amid the peak of the Si-O distances, narrower than the errors: which of them are longer nobody can tell."""
-    summary, found = found_of(ball_of_silica(), 0.12, tmp_path, Structure(bonds=("Si-O:1.61",), draws=3))
+    summary, found = found_of(ball_of_silica(), 0.12, tmp_path, Structure(bonds=("Si-O:1.61",), draws=4))
     assert "leave too many bonds in doubt" in summary["ring_sizes_95"]
     assert not any(path.startswith(("ring_statistics", "coordination")) for path in found["limits"])
     assert set(found["coordination"]["Si"]["counts"]) == {"value"}

@@ -180,6 +180,7 @@ def test_few_atoms_have_an_answer(tmp_path: Path, capsys: pytest.CaptureFixture[
         (("--coordination", "Qq=4"), "'Qq' is not an element symbol"),
         (("--surface", "peel"), "surface"),
         (("--draws", "-1"), "draws"),
+        (("--draws", "2"), "expected 4 or more, from which a spread can be told, or 0 for no error bars"),
         (("--reference", "nowhere.cif"), "nowhere.cif"),
         (("--picture", "a.pdf"), "expected the name of a .png"),
         (("--definition", "round"), "definition"),
