@@ -309,6 +309,10 @@ class Refinement(Section):
     iterations: Count = 60
 
 
+FEWEST_DRAWS = 4
+"""Models drawn for error bars, at least."""
+
+
 class Structure(Section):
     """Bonds, rings and order of the refined atoms.
 
@@ -342,8 +346,10 @@ class Structure(Section):
     @field_validator("draws")
     @classmethod
     def _are_enough(cls, draws: int) -> int:
-        if 0 < draws < 4:
-            raise ValueError("expected 4 or more, from which a spread can be told, or 0 for no error bars")
+        if 0 < draws < FEWEST_DRAWS:
+            raise ValueError(
+                f"expected {FEWEST_DRAWS} or more, from which a spread can be told, or 0 for no error bars"
+            )
         return draws
 
     @field_validator("coordination")

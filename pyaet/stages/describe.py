@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
-from pyaet.console import Console
-from pyaet.plan import Structure
+from pyaet.console import Console, Progress
+from pyaet.plan import FEWEST_DRAWS, Structure
 
 if TYPE_CHECKING:
     from analysis import Atoms, Band, BondRule, LikelyBonds, Network, RingList
@@ -37,8 +36,8 @@ _HOMOPOLAR = "defects.homopolar"
 MOST_BONDS = 16
 """Atoms with more bonds are counted with those of so many."""
 FEWEST_ATOMS = 2
-MANY_ATOMS, FEWEST_DRAWS = 100_000, 4
-"""In larger models than this fewer draws do, down to so many: bands relative to the numbers narrow as models grow."""
+MANY_ATOMS = 100_000
+"""In larger models than this fewer draws do: bands relative to the numbers narrow as models grow."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,8 +159,8 @@ class Described:
             drawn = drawn.again(atoms, network)
             return none | dict(_flat(_numbers(drawn)))
 
-        with self.counted_models("bonds and rings", len(self.possible) * (2 + 3 * self.draws)) as counting:
-            look = counting(told)
+        with self.console.task("bonds and rings") as progress:
+            look = _counted_calls(told, progress, len(self.possible) * (2 + 3 * self.draws))
             limits = _either(
                 analysis.network_bands(atoms, likely, look, self.rng()) | _like_pairs(self, atoms)
                 for atoms, likely in zip(self.possible, self.likely, strict=True)
@@ -170,22 +169,6 @@ class Described:
             path: replace(band, value=np.asarray(measured.get(path, band.value), np.float64))
             for path, band in limits.items()
         }
-
-    @contextmanager
-    def counted_models(self, title: str, total: int) -> Iterator[Callable[[Callable[..., T]], Callable[..., T]]]:
-        """Show how many models of `total` have been looked at, by a function that is given."""
-        with self.console.task(title) as progress:
-            done = itertools.count(1)
-
-            def counting(look: Callable[..., T]) -> Callable[..., T]:
-                def looked(*model: Any) -> T:
-                    found = look(*model)
-                    progress(next(done), total, np.nan)
-                    return found
-
-                return looked
-
-            yield counting
 
     def again(self, atoms: Atoms, network: Network) -> Described:
         """The same particle with atoms and bonds drawn anew, without limits of its own; rings are looked for where bonds changed."""
@@ -196,6 +179,18 @@ class Described:
             rings = analysis.rings(network, definition=own.definition, min_size=own.min_size, max_size=own.max_size)
         settings = own.model_copy(update={"draws": 0})
         return replace(self, atoms=atoms, network=network, rings=rings, settings=settings, known_surface=self.surface)
+
+
+def _counted_calls(look: Callable[..., T], progress: Progress, total: int) -> Callable[..., T]:
+    """A function that shows how many times of `total` it has been called."""
+    done = itertools.count(1)
+
+    def looked(*model: Any) -> T:
+        found = look(*model)
+        progress(next(done), total, np.nan)
+        return found
+
+    return looked
 
 
 def describe(model: Described) -> Numbers:
@@ -556,8 +551,9 @@ def _limits(model: Described) -> Numbers:
     def cells(atoms: Atoms) -> Numbers:
         return none | dict(_flat(model.cells if atoms is model.atoms else _cells(atoms)))
 
-    with model.counted_models("Voronoi cells", 1 + 2 * model.draws) as counting:
-        bands = model.bands | band_of(model.atoms, counting(cells), model.rng(), model.draws)
+    with model.console.task("Voronoi cells") as progress:
+        look = _counted_calls(cells, progress, 1 + 2 * model.draws)
+        bands = model.bands | band_of(model.atoms, look, model.rng(), model.draws)
     limits = {
         path: _possible(path, band)
         for path, band in bands.items()
