@@ -51,6 +51,7 @@ class Described:
     settings: Structure
     seed: int = 0
     known_surface: np.ndarray | None = None
+    known_former: str | None = None
     console: Console = field(default_factory=lambda: Console(terminal=False))
 
     @cached_property
@@ -116,6 +117,13 @@ class Described:
         )
 
     @cached_property
+    def former(self) -> str | None:
+        """The element that forms the network; models drawn anew keep it, as their numbers would else be of different things."""
+        import analysis
+
+        return self.known_former or analysis.formers_of(self.network, self.atoms.symbols)
+
+    @cached_property
     def cells(self) -> Numbers:
         """Voronoi cells by name."""
         return _cells(self.atoms)
@@ -178,7 +186,8 @@ class Described:
         if network is not self.network:
             rings = analysis.rings(network, definition=own.definition, min_size=own.min_size, max_size=own.max_size)
         settings = own.model_copy(update={"draws": 0})
-        return replace(self, atoms=atoms, network=network, rings=rings, settings=settings, known_surface=self.surface)
+        drawn = replace(self, atoms=atoms, network=network, rings=rings, settings=settings)
+        return replace(drawn, known_surface=self.surface, known_former=self.former)
 
 
 def _counted_calls(look: Callable[..., T], progress: Progress, total: int) -> Callable[..., T]:
@@ -438,7 +447,7 @@ def _counts(model: Described) -> Numbers:
     found = analysis.defects(
         network, atoms, expected=model.settings.coordination, homopolar=near if len(near) else None, of=of
     )
-    former = analysis.formers_of(network, atoms.symbols)
+    former = model.former
     alloy = analysis.warren_cowley(network, atoms.symbols, of) if len(network) else {}
     return {
         "defects": {"expected": found.expected}
@@ -482,7 +491,7 @@ def _rings(model: Described) -> Numbers:
 
     rings = model.rings
     told = analysis.ring_statistics(rings, len(model.atoms), model.counted)
-    former = analysis.formers_of(model.network, model.atoms.symbols)
+    former = model.former
     return {
         _RING_SIZES: _ring_sizes(model),
         "ring_statistics": {name: _keyed(value) for name, value in asdict(told).items() if name != "count"},

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis import Atoms, bond_angles
+from analysis import Atoms, BondRule, bond_angles, bonds
 from pyaet.console import Console
 from pyaet.io.errors import InputError
 from pyaet.io.structures import write_extxyz
@@ -140,6 +140,16 @@ def test_limits_are_about_the_true_names_where_neighbours_contradict_them(
     assert "low" in found["bond_angles_deg"]["O-Si-O"]
     like = found["bond_lengths_A"]["O-O"]
     assert sum(like["value"]) > 5 and sum(like["low"]) == 0
+
+
+def test_models_drawn_anew_are_told_of_the_same_former() -> None:
+    """A silicon of two is bonded once more than each oxygen of a ring; without that bond neither element forms the network."""
+    ring = polygon(8)
+    extra = Atoms(np.vstack([ring.positions_A, 1.8 * ring.positions_A[:1]]), (*ring.symbols, "O"))
+    model = network(extra, Structure(bonds=("O-Si:1.8",)))
+    bare = network(ring, Structure(bonds=("O-Si:1.7",)))
+    assert model.former == "Si" and bare.former is None
+    assert model.again(extra, bonds(extra.positions_A, extra.symbols, [BondRule("O", "Si", 1.7)])).former == "Si"
 
 
 def test_large_models_are_drawn_fewer_times(monkeypatch: pytest.MonkeyPatch) -> None:
