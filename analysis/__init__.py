@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .defects import Defects, defects, formers_of, linked, q_n
     from .ensemble import band_of, draws, network_bands
     from .likely import LikelyBonds, likely_bonds
-    from .names import likely_names, possible_names
+    from .names import PossibleNames, likely_names, possible_names
     from .network import Network
     from .order import (
         MOTIFS,
@@ -70,6 +70,7 @@ _MODULE_OF = {
     "Comparison": "compare",
     "Defects": "defects",
     "LikelyBonds": "likely",
+    "PossibleNames": "names",
     "MOTIFS": "order",
     "Network": "network",
     "PairDistribution": "pdf",
@@ -140,6 +141,7 @@ __all__ = [
     "Network",
     "PairDistribution",
     "Peaks",
+    "PossibleNames",
     "Refined",
     "RingList",
     "RingShapes",

@@ -73,8 +73,11 @@ def network_bands(
     likely: LikelyBonds,
     statistic: Callable[[Atoms, Network], Mapping[str, ArrayLike]],
     rng: np.random.Generator,
+    named: Sequence[Atoms] | None = None,
 ) -> dict[str, Band]:
     """95 % bands of whatever `statistic` computes of atoms and their bonds, by name, numbers or arrays of fixed shape.
+
+    named: for each draw of `likely` the atoms with names that may be right, where that is in doubt by more than their probabilities.
 
     The atoms as they are, with the bonds of a draw of `likely`, stand for S of `band_of`; atoms drawn anew keep these bonds, but
     for those that another name of an atom breaks or makes. Bonds of draws differ from the likeliest as the true ones may; the
@@ -83,17 +86,18 @@ def network_bands(
     if len(likely) < 2:
         return {}
     own = _arrays(statistic(atoms, likely.as_measured()))
-    best = _arrays(statistic(atoms, likely.likeliest()))
+    best = [_arrays(statistic(one, likely.likeliest(one.symbols))) for one in named or [atoms]]
     levels: list[list[dict[str, Array]]] = [[], [], []]
-    for k, one in enumerate(draws(atoms, len(likely), rng)):
-        bonds = likely.drawn(k)
-        for level, model in zip(levels, (atoms, one, next(draws(one, 1, rng))), strict=True):
+    for k, start in enumerate(named or [atoms] * len(likely)):
+        bonds = likely.drawn(k, start.symbols)
+        once = next(draws(start, 1, rng))
+        for level, model in zip(levels, (start, once, next(draws(once, 1, rng))), strict=True):
             level.append(
-                _arrays(statistic(model, bonds if model.symbols == atoms.symbols else likely.drawn(k, model.symbols)))
+                _arrays(statistic(model, bonds if model.symbols == start.symbols else likely.drawn(k, model.symbols)))
             )
-    unknown = {name: np.full(value.shape, np.nan) for name, value in own.items()}
     return {
-        name: _moved_back(value, (unknown | best)[name], *_stacked(name, value, levels)) for name, value in own.items()
+        name: _moved_back(value, _mean(_stacked(name, value, [best])[0]), *_stacked(name, value, levels))
+        for name, value in own.items()
     }
 
 
@@ -107,15 +111,23 @@ def _arrays(values: Mapping[str, ArrayLike]) -> dict[str, Array]:
     return {name: np.asarray(value, dtype=np.float64) for name, value in values.items()}
 
 
+def _mean(values: Array) -> Array:
+    """Mean of draws (draws, …), nan of what all of them lack."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        mean: Array = np.nanmean(values, axis=0)
+    return mean
+
+
 def _moved_back(value: Array, likeliest: Array, starts: Array, once: Array, twice: Array) -> Band:
     """The band of a statistic: as measured, of the likeliest bonds, and of draws before and after their atoms are moved once and twice."""
     from scipy.stats import t
 
     if len(once) < 2:
         return Band(value, value, value, value)
+    start, first, second = map(_mean, (starts, once, twice))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # what all draws lack is nan in the end
-        start, first, second = (np.nanmean(level, axis=0) for level in (starts, once, twice))
         # What hardly ever happens in draws shows in draws of those.
         spread = np.nanmax([np.nanstd(level, axis=0, ddof=1) for level in (starts, once, twice)], axis=0)
     change = first - start

@@ -68,9 +68,9 @@ class LikelyBonds:
         """The bonds of one draw; symbols: the names of atoms, if other than measured."""
         return self._bonded(self.lot[draw] < self._chances(symbols or self.symbols)[draw])
 
-    def likeliest(self) -> Network:
-        """The pairs that are bonded more likely than not."""
-        return self._bonded(self._chances(self.symbols).mean(axis=0) >= 0.5)
+    def likeliest(self, symbols: Sequence[str] | None = None) -> Network:
+        """The pairs that are bonded more likely than not; symbols: the names of atoms, if other than measured."""
+        return self._bonded(self._chances(symbols or self.symbols).mean(axis=0) >= 0.5)
 
     def as_measured(self) -> Network:
         """The pairs that are bonded by their measured distances."""

@@ -14,7 +14,7 @@ be real: as many as there are more of them than wrong names expected, and as cha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,8 @@ PARTS = 8
 TRUST = np.linspace(0, 1, 21)
 """Powers of what neighbours say that are tried."""
 TINY = 1e-300
+LEAST = 1e-6
+"""Probabilities of names are taken to be at least so far from 0 and 1."""
 BEHIND = 2.0
 """Log-likelihood that full trust, or else none, may fall short of the best by chance (half of χ² at 95 %)."""
 
@@ -81,23 +83,47 @@ def likely_names(atoms: Atoms, reach_A: float) -> Atoms:
     return replace(atoms, symbols=tuple(elements[k] for k in best), species_probability=probability)
 
 
-def possible_names(atoms: Atoms, reach_A: float, rng: np.random.Generator) -> tuple[Atoms, ...]:
-    """The atoms with their `likely_names`; and, where some of those are not the given ones, with as many set back as may be right.
+@dataclass(frozen=True, eq=False)
+class PossibleNames:
+    """Names that atoms may truly have.
+
+    likely: the atoms with their `likely_names`; symbols: the names they came with; renamed: (n,) indices of the atoms whose names
+    those are not; right: of these, at most so many may truly be what they were given for, such as atoms in the place of another element;
+    weight: (n,) odds of that for one beside another.
+    """
+
+    likely: Atoms
+    symbols: tuple[str, ...]
+    renamed: Ints
+    right: int
+    weight: Array
+
+    @classmethod
+    def given(cls, atoms: Atoms) -> PossibleNames:
+        """No other names than those given."""
+        return cls(atoms, atoms.symbols, np.zeros(0, np.int64), 0, np.zeros(0))
+
+    def restored(self, count: int, rng: np.random.Generator) -> Atoms:
+        """The likely atoms, `count` of the renamed ones by lot back as given, whose names are then sure."""
+        names, probability = np.array(self.likely.symbols), self.likely.species_probability.copy()
+        back = rng.choice(self.renamed, count, replace=False, p=self.weight / self.weight.sum())
+        names[back] = np.array(self.symbols)[back]
+        probability[back] = 1.0
+        return replace(self.likely, symbols=tuple(names.tolist()), species_probability=probability)
+
+
+def possible_names(atoms: Atoms, reach_A: float) -> PossibleNames:
+    """The `likely_names` of atoms, and which of those that are not the given ones may be wrong.
 
     The more numerous renamed atoms are than wrong names expected by the probabilities, twice the square root of which chance may add,
-    the more of them may truly be of the element that was given, such as atoms in the place of another element.
+    the more of them may truly be of the element that was given.
     """
     likely = likely_names(atoms, reach_A)
     renamed = np.flatnonzero(np.array(likely.symbols) != np.array(atoms.symbols))
     expected = float(np.nansum(1 - atoms.species_probability))
-    right = min(int(np.ceil(len(renamed) - expected + 2 * np.sqrt(expected))), len(renamed))
-    if right < 1:
-        return (likely,)
-    names, probability = np.array(likely.symbols), likely.species_probability.copy()
-    back = rng.choice(renamed, right, replace=False)
-    names[back] = np.array(atoms.symbols)[back]
-    probability[back] = 1.0
-    return likely, replace(likely, symbols=tuple(names.tolist()), species_probability=probability)
+    right = int(np.clip(np.ceil(len(renamed) - expected + 2 * np.sqrt(expected)), 0, len(renamed)))
+    sure = np.clip(atoms.species_probability[renamed], LEAST, 1 - LEAST)
+    return PossibleNames(likely, atoms.symbols, renamed, right, sure / (1 - sure))
 
 
 def _settled(alone: Array, pairs: Pairs) -> Array:

@@ -17,7 +17,9 @@ from pyaet.console import Console, Progress
 from pyaet.plan import FEWEST_DRAWS, Structure
 
 if TYPE_CHECKING:
-    from analysis import Atoms, Band, BondRule, LikelyBonds, Network, RingList
+    from numpy.typing import ArrayLike
+
+    from analysis import Atoms, Band, BondRule, LikelyBonds, Network, PossibleNames, RingList
     from analysis.bands import Binned
 
 Numbers = dict[str, Any]
@@ -93,28 +95,31 @@ class Described:
         return np.random.default_rng((self.seed, *use))
 
     @cached_property
-    def possible(self) -> tuple[Atoms, ...]:
-        """The atoms by the names that they and their neighbours make most probable, and by those that may be right instead."""
+    def names(self) -> PossibleNames:
+        """Names of the atoms as they and their neighbours make most probable, and which of them may not be right."""
         import analysis
 
         if not self.banded:
-            return (self.atoms,)
-        reach = max((rule.reach_A for rule in self.rules), default=0.0)
-        return analysis.possible_names(self.atoms, reach, self.rng(b"names"))
+            return analysis.PossibleNames.given(self.atoms)
+        return analysis.possible_names(self.atoms, max((rule.reach_A for rule in self.rules), default=0.0))
 
     @property
     def believed(self) -> Atoms:
         """The atoms by their most probable names."""
-        return self.possible[0]
+        return self.names.likely
 
     @cached_property
-    def likely(self) -> tuple[LikelyBonds, ...]:
-        """The bonds that the true atoms may have, by each of the `possible` names."""
+    def restored(self) -> list[Atoms]:
+        """Per draw, the atoms with as many given names as may be right in spite of their neighbours; none where none may."""
+        names, rng = self.names, self.rng(b"names")
+        return [names.restored(names.right, rng) for _ in range(self.draws if names.right else 0)]
+
+    @cached_property
+    def likely(self) -> LikelyBonds:
+        """The bonds that the true atoms may have."""
         import analysis
 
-        return tuple(
-            analysis.likely_bonds(atoms, self.rules, self.rng(b"bonds"), self.draws) for atoms in self.possible
-        )
+        return analysis.likely_bonds(self.believed, self.rules, self.rng(b"bonds"), self.draws)
 
     @cached_property
     def former(self) -> str | None:
@@ -137,46 +142,56 @@ class Described:
     @property
     def misnamed(self) -> bool:
         """Whether any of the names that are believed may be wrong, as far as that is not below the 5 % that limits leave out."""
-        return len(self.possible) > 1 or float(np.nansum(1 - self.believed.species_probability)) > 0.05
+        return self.names.right > 0 or float(np.nansum(1 - self.believed.species_probability)) > 0.05
 
     @property
     def sure(self) -> bool:
         """Whether so many bonds are sure that statistics of the network get limits."""
         from analysis.likely import MOST_UNSURE
 
-        return self.banded and self.likely[0].unsure <= MOST_UNSURE
+        return self.banded and self.likely.unsure <= MOST_UNSURE
 
     @cached_property
     def followed(self) -> Network:
         """Bonds whose lengths and angles are told: with error bars the likeliest ones, since errors do not choose them."""
-        return self.likely[0].likeliest() if self.sure else self.network
+        return self.likely.likeliest() if self.sure else self.network
 
     @cached_property
     def bands(self) -> dict[str, Band]:
         """Limits of all that bonds and rings tell, by the path of its keys."""
-        import analysis
 
         if not self.sure:
             return {}
         drawn = self.again(self.atoms, self.network)
-        measured = dict(_flat(_numbers(drawn)))
+
+        def numbers(model: Described) -> dict[str, Any]:
+            chains = {_DIHEDRALS: _dihedrals(model)} if self.misnamed else {}
+            return dict(_flat(_numbers(model) | chains))
+
+        measured = numbers(drawn)
         none = {path: 0 for path in measured if path.startswith(_COUNTS)}
 
         def told(atoms: Atoms, network: Network) -> dict[str, Any]:
             nonlocal drawn
             drawn = drawn.again(atoms, network)
-            return none | dict(_flat(_numbers(drawn)))
+            return none | numbers(drawn)
 
+        levels = 7 if self.restored else 3
         with self.console.task("bonds and rings") as progress:
-            look = _counted_calls(told, progress, len(self.possible) * (2 + 3 * self.draws))
-            limits = _either(
-                analysis.network_bands(atoms, likely, look, self.rng()) | _like_pairs(self, atoms)
-                for atoms, likely in zip(self.possible, self.likely, strict=True)
-            )
+            limits = self.by_names(self.likely, _counted_calls(told, progress, levels * self.draws + levels // 2 + 1))
         return {
             path: replace(band, value=np.asarray(measured.get(path, band.value), np.float64))
-            for path, band in limits.items()
+            for path, band in (limits | _like_pairs(self)).items()
         }
+
+    def by_names(
+        self, likely: LikelyBonds, look: Callable[[Atoms, Network], Mapping[str, ArrayLike]]
+    ) -> dict[str, Band]:
+        """Limits of statistics of the network that hold by the most probable names and where some of the given ones are right."""
+        import analysis
+
+        readings = [None, self.restored] if self.restored else [None]
+        return _either(analysis.network_bands(self.believed, likely, look, self.rng(), named) for named in readings)
 
     def again(self, atoms: Atoms, network: Network) -> Described:
         """The same particle with atoms and bonds drawn anew, without limits of its own; rings are looked for where bonds changed."""
@@ -250,7 +265,7 @@ def _distances(model: Described) -> Numbers:
             seen = analysis.pair_distribution(named.positions_A, named.symbols, cell=named.cell)
             return {"-".join(pair): band for pair, band in pair_bands(named, seen, model.rng(), model.draws).items()}
 
-        bands = _either(map(limits, model.possible))
+        bands = _either(map(limits, [model.believed, *model.restored[:1]]))
         g = {
             pair: told | _of_band(replace(bands[pair], **told), 5) if pair in bands else told
             for pair, told in g.items()
@@ -292,7 +307,7 @@ def _scattering_limits(model: Described) -> dict[str, Numbers]:
     """
     if "X" in model.atoms.symbols:
         return {}
-    bands = _either(_scattering_bands(model, atoms) for atoms in model.possible)
+    bands = _either(_scattering_bands(model, atoms) for atoms in [model.believed, *model.restored[:1]])
     own = _scattered(model.atoms)
     return {
         f"structure_factor.{kind}": {"value": own[kind], "low": band.low, "high": band.high}
@@ -384,10 +399,7 @@ def _dihedral_histograms(model: Described) -> dict[str, Numbers]:
         bands = {chain: model.bands[path] for chain, path in paths.items() if path in model.bands}
     else:
         of, count = model.counted, model.draws
-        bands = _either(
-            dihedral_bands(atoms, likely.likeliest(), model.rng(), _TURN_DEG, count=count, of=of)
-            for atoms, likely in zip(model.possible, model.likely, strict=True)
-        )
+        bands = dihedral_bands(model.believed, model.followed, model.rng(), _TURN_DEG, count=count, of=of)
     limits = {chain: band.outwards() for chain, band in bands.items()}
     return {
         chain: one | ({"low": limits[chain].low, "high": limits[chain].high} if chain in limits else {})
@@ -406,7 +418,7 @@ def _moments(model: Described) -> tuple[dict[str, Numbers], dict[str, Band]]:
 
     What errors added to the spread is taken from its best value.
     """
-    from analysis import Band, network_bands
+    from analysis import Band
 
     def of_bonds(atoms: Atoms, network: Network) -> dict[str, np.ndarray]:
         values = _lengths_and_angles(model, atoms, network)
@@ -416,17 +428,16 @@ def _moments(model: Described) -> tuple[dict[str, Numbers], dict[str, Band]]:
             for kind, own in values[key].items()
         }
 
-    found, members = {}, {}
+    found, members, limits = {}, {}, {}
     measured = {path: Band(value, value, value, value) for path, value in of_bonds(model.atoms, model.network).items()}
-    both = zip(model.possible, model.likely, strict=True) if model.sure else ()
-    named = [network_bands(atoms, likely, of_bonds, model.rng()) for atoms, likely in both]
-    limits = _either(named)
+    if model.sure:
+        limits = model.by_names(model.likely, of_bonds)
     limits = {path: replace(band, value=measured[path].value) for path, band in limits.items() if path in measured}
     for path, band in (measured | limits).items():
         mean, variance, from_straight, members[path] = (
             Band(*part) for part in zip(band.value, band.best, band.low, band.high, strict=True)
         )
-        if named and path not in named[0]:
+        if model.sure and path not in limits:
             members[path] = replace(members[path], low=np.zeros(()))
         if path.startswith("bond_angles_deg"):
             # Errors bend straight angles, by the root of their variance; the mean may be as far up as the mean square allows.
@@ -470,7 +481,7 @@ def _either(found: Iterable[dict[str, Band]]) -> dict[str, Band]:
     return wide
 
 
-def _like_pairs(model: Described, atoms: Atoms) -> dict[str, Band]:
+def _like_pairs(model: Described) -> dict[str, Band]:
     """Limits of how many like atoms are as near as bonded ones, by the chances of their distances as bonds have them."""
     import analysis
 
@@ -478,12 +489,12 @@ def _like_pairs(model: Described, atoms: Atoms) -> dict[str, Band]:
     if not near:
         return {}
     rules = [*near, *(rule for rule in model.rules if rule.a == rule.b and rule.a in model.atoms.elements)]
-    likely = analysis.likely_bonds(atoms, rules, model.rng(b"like pairs"), model.draws)
+    likely = analysis.likely_bonds(model.believed, rules, model.rng(b"like pairs"), model.draws)
 
     def counted(_: Atoms, network: Network) -> dict[str, int]:
         return {_HOMOPOLAR: int(model.counted[network.pairs].all(axis=1).sum())}
 
-    return analysis.network_bands(atoms, likely, counted, model.rng())
+    return model.by_names(likely, counted)
 
 
 def _rings(model: Described) -> Numbers:
@@ -577,8 +588,6 @@ def _numbers(model: Described) -> Numbers:
     every = range(model.settings.min_size, model.settings.max_size + 1)
     told = _counts(model) | _rings(model) | _order(model)
     told["defects"] = {name: len(value) for name, value in told["defects"].items() if name != "expected"}
-    if model.misnamed:
-        told[_DIHEDRALS] = _dihedrals(model)
     return told | {
         "bonds": len(model.network),
         _RING_SIZES: {str(size): sizes.get(size, 0) for size in every},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from math import ceil, floor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,7 +131,7 @@ def _warn_of_renamed(found: Described) -> None:
 def _warn_of_broken(found: Described, own: dict[str, Any]) -> None:
     """Tell of bonds that errors of the atoms have broken or made, as far as the number of bonds shows it."""
     limits = own.get("limits", {}).get("bonds")
-    if limits is None or limits["low"] <= len(found.likely[0].as_measured()) <= limits["high"]:
+    if limits is None or limits["low"] <= len(found.likely.as_measured()) <= limits["high"]:
         return
     low, high = floor(limits["low"]), ceil(limits["high"])
     log.warning(
@@ -149,9 +150,10 @@ def _beside(found: Described, settings: Structure, truth: Truth | None) -> Descr
 
 
 def referred(found: Described, known: Atoms) -> Described:
-    """A known structure with the bonds that the rules of the model give it."""
+    """A known structure with the bonds that the rules of the model give it, and the same network former if it has that."""
     rules = {"bonds": tuple(map(str, found.rules)), "tolerance_A": None, "preset": None}
-    return network(known, found.settings.model_copy(update=rules), found.seed, found.console)
+    beside = network(known, found.settings.model_copy(update=rules), found.seed, found.console)
+    return replace(beside, known_former=found.former if found.former in known.elements else None)
 
 
 def sizes_of(found: Described) -> dict[str, int]:
