@@ -37,8 +37,8 @@ PARTS = 8
 TRUST = np.linspace(0, 1, 21)
 """Powers of what neighbours say that are tried."""
 TINY = 1e-300
-LEAST = 1e-6
-"""Probabilities of names are taken to be at least so far from 0 and 1."""
+LEAST = 1e-9
+"""Names that were in doubt never become surer than this; probabilities are taken to be at least so far from 0 and 1."""
 BEHIND = 2.0
 """Log-likelihood that full trust, or else none, may fall short of the best by chance (half of χ² at 95 %)."""
 
@@ -79,6 +79,7 @@ def likely_names(atoms: Atoms, reach_A: float) -> Atoms:
     own = chance[np.arange(len(kind)), kind]
     best = np.where(lonely | (own >= chance.max(axis=1) * (1 - SETTLED)), kind, chance.argmax(axis=1))
     probability = np.where(best == kind, own, chance.max(axis=1))
+    probability = np.where(sure < 1, np.minimum(probability, 1 - LEAST), probability)
     probability = np.where(np.isfinite(atoms.species_probability), probability, atoms.species_probability)
     return replace(atoms, symbols=tuple(elements[k] for k in best), species_probability=probability)
 

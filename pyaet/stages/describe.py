@@ -159,7 +159,6 @@ class Described:
     @cached_property
     def bands(self) -> dict[str, Band]:
         """Limits of all that bonds and rings tell, by the path of its keys."""
-
         if not self.sure:
             return {}
         drawn = self.again(self.atoms, self.network)
@@ -176,9 +175,9 @@ class Described:
             drawn = drawn.again(atoms, network)
             return none | numbers(drawn)
 
-        levels = 7 if self.restored else 3
+        calls = 2 + 3 * self.draws + (1 + 4 * self.draws if self.restored else 0)
         with self.console.task("bonds and rings") as progress:
-            limits = self.by_names(self.likely, _counted_calls(told, progress, levels * self.draws + levels // 2 + 1))
+            limits = self.by_names(self.likely, _counted_calls(told, progress, calls))
         return {
             path: replace(band, value=np.asarray(measured.get(path, band.value), np.float64))
             for path, band in (limits | _like_pairs(self)).items()

@@ -187,6 +187,19 @@ def test_unknown_elements_are_nobodys_name(silica):
     assert ((np.array(drawn.symbols) == "X") == unknown).all()
 
 
+def test_doubts_do_not_vanish():
+    """However much neighbours say: bonds are thought of for all names of atoms in doubt, and some names may be set back."""
+    from ase.build import bulk
+
+    cell = bulk("NaCl", "rocksalt", a=5.6, cubic=True) * (8, 8, 8)
+    truth = Atoms(cell.positions, tuple(cell.get_chemical_symbols()), cell=Cell(cell.cell.array))
+    given = misnamed(truth, 0.002, 18)
+    found = likely_names(given, 4.5)
+    assert wrong(given, truth) > 3
+    assert wrong(found, truth) == 0
+    assert (found.species_probability < 1).all()
+
+
 def test_names_that_are_sure_stay(silica):
     given = misnamed(silica, 0.03, 8)
     known = replace(given, species_probability=np.ones(len(given)))
