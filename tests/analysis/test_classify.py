@@ -92,8 +92,8 @@ def test_noise_free_atoms_are_kept(rng):
 
 def test_probability_says_how_often_the_name_is_right(rng):
     """Two overlapping normal classes: the error of the named share must be what the probabilities promise."""
-    kind = rng.random(20000) < 0.4
-    values = np.where(kind, rng.normal(2.0, 0.3, 20000), rng.normal(1.0, 0.25, 20000))
+    kind = rng.random(8000) < 0.4
+    values = np.where(kind, rng.normal(2.0, 0.3, 8000), rng.normal(1.0, 0.25, 8000))
     mixture = fit_mixture(values, np.zeros(0), 2, rng)
     density = mixture.density(values)
     right = density.argmax(axis=1) == kind
