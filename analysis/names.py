@@ -38,7 +38,9 @@ TRUST = np.linspace(0, 1, 21)
 """Powers of what neighbours say that are tried."""
 TINY = 1e-300
 LEAST = 1e-9
-"""Names that were in doubt never become surer than this; probabilities are taken to be at least so far from 0 and 1."""
+"""Of doubts in names so much is left at least: bonds are thought of for other names too."""
+MOST_LEFT = 1 / 3
+"""Share of the doubts that neighbours may leave for their word to be taken."""
 BEHIND = 2.0
 """Log-likelihood that full trust, or else none, may fall short of the best by chance (half of χ² at 95 %)."""
 
@@ -79,7 +81,6 @@ def likely_names(atoms: Atoms, reach_A: float) -> Atoms:
     own = chance[np.arange(len(kind)), kind]
     best = np.where(lonely | (own >= chance.max(axis=1) * (1 - SETTLED)), kind, chance.argmax(axis=1))
     probability = np.where(best == kind, own, chance.max(axis=1))
-    probability = np.where(sure < 1, np.minimum(probability, 1 - LEAST), probability)
     probability = np.where(np.isfinite(atoms.species_probability), probability, atoms.species_probability)
     return replace(atoms, symbols=tuple(elements[k] for k in best), species_probability=probability)
 
@@ -88,9 +89,11 @@ def likely_names(atoms: Atoms, reach_A: float) -> Atoms:
 class PossibleNames:
     """Names that atoms may truly have.
 
-    likely: the atoms with their `likely_names`; symbols: the names they came with; renamed: (n,) indices of the atoms whose names
-    those are not; right: of these, at most so many may truly be what they were given for, such as atoms in the place of another element;
-    weight: (n,) odds of that for one beside another.
+    likely: the atoms with their `likely_names`. What doubts neighbours leave is shared among atoms as their own doubts are: wrong
+    names that are left come by chance, wherever neighbours contradict names or not.
+    symbols: the names they came with; renamed: (n,) indices of the atoms whose names those are not; right: of these, at most so
+    many may truly be what they were given for, such as atoms in the place of another element; weight: (n,) odds of that for one beside
+    another.
     """
 
     likely: Atoms
@@ -105,26 +108,30 @@ class PossibleNames:
         return cls(atoms, atoms.symbols, np.zeros(0, np.int64), 0, np.zeros(0))
 
     def restored(self, count: int, rng: np.random.Generator) -> Atoms:
-        """The likely atoms, `count` of the renamed ones by lot back as given, whose names are then sure."""
-        names, probability = np.array(self.likely.symbols), self.likely.species_probability.copy()
+        """The likely atoms, `count` of the renamed ones by lot back as given."""
+        names = np.array(self.likely.symbols)
         back = rng.choice(self.renamed, count, replace=False, p=self.weight / self.weight.sum())
         names[back] = np.array(self.symbols)[back]
-        probability[back] = 1.0
-        return replace(self.likely, symbols=tuple(names.tolist()), species_probability=probability)
+        return replace(self.likely, symbols=tuple(names.tolist()))
 
 
 def possible_names(atoms: Atoms, reach_A: float) -> PossibleNames:
     """The `likely_names` of atoms, and which of those that are not the given ones may be wrong.
 
+    The names stay as given where neighbours leave more than `MOST_LEFT` of the doubts, since they would set about as many wrong as right.
     The more numerous renamed atoms are than wrong names expected by the probabilities, twice the square root of which chance may add,
     the more of them may truly be of the element that was given.
     """
     likely = likely_names(atoms, reach_A)
+    doubt = 1 - atoms.species_probability
+    expected, left = float(np.nansum(doubt)), float(np.nansum(1 - likely.species_probability))
+    if left >= MOST_LEFT * expected:
+        return PossibleNames.given(atoms)
     renamed = np.flatnonzero(np.array(likely.symbols) != np.array(atoms.symbols))
-    expected = float(np.nansum(1 - atoms.species_probability))
     right = int(np.clip(np.ceil(len(renamed) - expected + 2 * np.sqrt(expected)), 0, len(renamed)))
-    sure = np.clip(atoms.species_probability[renamed], LEAST, 1 - LEAST)
-    return PossibleNames(likely, atoms.symbols, renamed, right, sure / (1 - sure))
+    remains = np.where(doubt > 0, np.maximum(doubt * left / max(expected, TINY), LEAST), doubt)
+    odds = np.maximum(1 - doubt[renamed], LEAST) / np.maximum(doubt[renamed], LEAST)
+    return PossibleNames(replace(likely, species_probability=1 - remains), atoms.symbols, renamed, right, odds)
 
 
 def _settled(alone: Array, pairs: Pairs) -> Array:
