@@ -43,6 +43,8 @@ MOST_LEFT = 1 / 3
 """Share of the doubts that neighbours may leave for their word to be taken."""
 BEHIND = 2.0
 """Log-likelihood that full trust, or else none, may fall short of the best by chance (half of χ² at 95 %)."""
+FORGIVEN = 0.1
+"""Share of the gain by trust that full trust may fall short of the best: atoms whose names are less certain than stated tell against it."""
 
 
 def doubts(kind: Ints, sure: Array, elements: Sequence[str]) -> Array:
@@ -216,7 +218,8 @@ def _weighed(alone: Array, said: Array, share: Array) -> tuple[Array, float]:
     heard = said - said.max(axis=1, keepdims=True)
     weights = [np.exp(trust * heard) for trust in TRUST]
     likelihood = np.array([np.log((alone * weight).sum(axis=1) / (weight @ share)).sum() for weight in weights])
-    enough = likelihood >= likelihood.max() - BEHIND
+    gain = float(likelihood.max() - likelihood[0])
+    enough = likelihood >= likelihood.max() - max(BEHIND, FORGIVEN * gain)
     chosen = -1 if enough[-1] else 0 if enough[0] else int(likelihood.argmax())
     found = alone * weights[chosen]
     return found / found.sum(axis=1, keepdims=True), float(TRUST[chosen])

@@ -316,7 +316,7 @@ FEWEST_DRAWS = 4
 class Structure(Section):
     """Bonds, rings and order of the refined atoms.
 
-    pairs: which pairs of elements are bonded where `bonds` states no rule. coordination: bonds an element should have, its most
+    pairs: which pairs of elements may be bonded, where `bonds` are left out. coordination: bonds an element should have, its most
     common number where left out. surface: whether atoms on the surface count in statistics of bonds, angles and order. draws:
     models drawn for the error bars, 4 or more; 0 leaves them out. reference: a structure file whose statistics are set beside.
     """
@@ -330,7 +330,7 @@ class Structure(Section):
     preset: Literal["liao2026"] | None = None
     coordination: dict[str, Annotated[int, Field(ge=0)]] = {}
     surface: Literal["count", "exclude"] = "count"
-    draws: Annotated[int, Field(ge=0)] = 8
+    draws: Annotated[int, Field(ge=0, le=1000)] = 8
     reference: str | None = None
 
     @field_validator("bonds")
@@ -367,6 +367,10 @@ class Structure(Section):
         if self.tolerance_A is not None and not self.bonds and self.preset is None:
             raise ValueError(
                 "tolerance_A is given without bonds; expected the bond lengths it belongs to, such as Si-O:1.66"
+            )
+        if self.pairs == "all" and (self.bonds or self.preset is not None):
+            raise ValueError(
+                'pairs is "all", and which pairs are bonded is given by bonds or preset; expected one of them, or a rule for each pair'
             )
         return self
 

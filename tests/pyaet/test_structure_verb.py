@@ -180,6 +180,11 @@ def test_few_atoms_have_an_answer(tmp_path: Path, capsys: pytest.CaptureFixture[
         (("--coordination", "Qq=4"), "'Qq' is not an element symbol"),
         (("--surface", "peel"), "surface"),
         (("--draws", "-1"), "draws"),
+        (
+            ("--bond", "Si-O:2.2", "--pairs", "all"),
+            'pairs is "all", and which pairs are bonded is given by bonds or preset',
+        ),
+        (("--draws", "1000000000"), "draws: found 1000000000; expected less than or equal to 1000"),
         (("--draws", "2"), "expected 4 or more, from which a spread can be told, or 0 for no error bars"),
         (("--reference", "nowhere.cif"), "nowhere.cif"),
         (("--picture", "a.pdf"), "expected the name of a .png"),
@@ -188,7 +193,7 @@ def test_few_atoms_have_an_answer(tmp_path: Path, capsys: pytest.CaptureFixture[
     ],
 )
 def test_bad_options_are_told_in_a_sentence(
-    particle: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, str], sentence: str
+    particle: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], sentence: str
 ) -> None:
     code, out, err = call(capsys, "structure", particle / "truth.extxyz", *options)
     assert (code, out) == (2, "")
