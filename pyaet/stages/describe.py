@@ -38,6 +38,8 @@ _HOMOPOLAR = "defects.homopolar"
 MOST_BONDS = 16
 """Atoms with more bonds are counted with those of so many."""
 FEWEST_ATOMS = 2
+MOST_MISNAMED = 0.2
+"""Share of names that may be wrong; nothing is said of the network where more are."""
 MANY_ATOMS = 100_000
 """In larger models than this fewer draws do: bands relative to the numbers narrow as models grow."""
 
@@ -144,12 +146,24 @@ class Described:
         """Whether any of the names that are believed may be wrong, as far as that is not below the 5 % that limits leave out."""
         return self.names.right > 0 or float(np.nansum(1 - self.believed.species_probability)) > 0.05
 
-    @property
-    def sure(self) -> bool:
-        """Whether so many bonds are sure that statistics of the network get limits."""
+    @cached_property
+    def unsure(self) -> str:
+        """Why statistics of the network get no limits; empty where they do."""
         from analysis.likely import MOST_UNSURE
 
-        return self.banded and self.likely.unsure <= MOST_UNSURE
+        if not self.banded:
+            return "the atoms have no error bars, or draws = 0"
+        doubted = float(np.nansum(1 - self.believed.species_probability)) / len(self.atoms)
+        if doubted > MOST_MISNAMED:
+            return f"by their probabilities {doubted:.0%} of the names are wrong; leave such atoms out"
+        if self.likely.unsure > MOST_UNSURE:
+            return "errors of the atoms leave too many bonds in doubt; give bonds other limits"
+        return ""
+
+    @property
+    def sure(self) -> bool:
+        """Whether so many bonds and names are sure that statistics of the network get limits."""
+        return not self.unsure
 
     @cached_property
     def followed(self) -> Network:

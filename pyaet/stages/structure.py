@@ -183,7 +183,7 @@ def summary_of(found: Described, told: dict[str, Any]) -> dict[str, Any]:
         "bonds": len(found.network),
         "rings": len(found.rings),
         "ring_sizes": sizes_of(found),
-        "limits": "95 %" if found.banded else "none: the atoms have no error bars, or draws = 0",
+        "limits": "95 %" if found.banded else f"none: {found.unsure}",
         "ring_sizes_95": {
             size: f"{one['low']:.0f}-{one['high']:.0f}"
             for size, one in own.get("ring_sizes", {}).items()
@@ -194,7 +194,7 @@ def summary_of(found: Described, told: dict[str, Any]) -> dict[str, Any]:
         "defects": {name: len(value) for name, value in own.get("defects", {}).items() if name != "expected"},
     }
     if found.banded and not found.sure:
-        numbers["ring_sizes_95"] = "none: errors of the atoms leave too many bonds in doubt; give bonds other limits"
+        numbers["ring_sizes_95"] = f"none: {found.unsure}"
     if len(found.atoms.elements) == 2:
         numbers["alternating_share"] = own.get("alternating_share", {})
     return numbers

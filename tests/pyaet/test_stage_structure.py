@@ -173,6 +173,13 @@ def test_nothing_is_said_of_a_network_that_errors_hide(tmp_path: Path) -> None:
     assert "structure_factor.xray" in found["limits"]
 
 
+def test_nothing_is_said_of_a_network_of_doubtful_names(tmp_path: Path) -> None:
+    atoms = replace(ball_of_silica(), species_probability=np.full(400, 0.5))
+    summary, found = found_of(atoms, 0.05, tmp_path, Structure(bonds=("Si-O:2.2",), draws=4))
+    assert summary["ring_sizes_95"] == "none: by their probabilities 50% of the names are wrong; leave such atoms out"
+    assert not any(path.startswith(("ring_statistics", "bonds")) for path in found["limits"])
+
+
 def test_atoms_of_hopeless_errors_are_told(caplog: pytest.LogCaptureFixture) -> None:
     atoms = replace(polygon(8), sigma_A=np.array([0.05] * 7 + [2.0]))
     network(atoms, Structure(bonds=("O-Si:1.7",)))
