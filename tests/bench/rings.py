@@ -38,10 +38,10 @@ from analysis import (
     dihedral_bands,
     length_bands,
     likely_bonds,
-    likely_names,
     network_bands,
     pair_bands,
     pair_distribution,
+    possible_names,
     rings,
 )
 from analysis.uncertainty import available_threads
@@ -244,7 +244,7 @@ def covered(case: Case, seed: int) -> dict[str, np.ndarray]:
     noise = rng.normal(size=(len(truth), 3)) * sigma[:, None]
     atoms = replace(truth, positions_A=truth.positions_A + noise, covariance_A2=sigma[:, None, None] ** 2 * np.eye(3))
     atoms = misnamed(atoms, case.wrong, rng) if case.wrong else atoms
-    believed = likely_names(atoms, max(rule.reach_A for rule in case.rules))
+    believed = possible_names(atoms, max(rule.reach_A for rule in case.rules)).likely
     known, seen = (counted(model, case.rules, truth.elements) for model in (truth, atoms))
     found: dict[str, list[np.ndarray]] = {}
 
