@@ -8,7 +8,8 @@ random alloy not at all, and names stay as they are.
 
 A real defect is told from a wrong name by its other bonds: of two like atoms that are bonded each has unlike neighbours besides. An
 atom in the place of the other element is taken for wrongly named where its probability allows that. Of many such atoms some may
-be real: as many as there are more of them than wrong names expected, and as chance may hide (`possible_names`).
+be real: as many as there are more of them than wrong names expected, and as chance may hide. Where neighbours leave most of the doubts
+names stay as they are (`possible_names`).
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ LEAST = 1e-9
 """Of doubts in names so much is left at least: bonds are thought of for other names too."""
 MOST_LEFT = 1 / 3
 """Share of the doubts that neighbours may leave for their word to be taken."""
+SUSPECT = 3.0
+"""Times as doubtful as by itself is a name that neighbours contradict."""
 BEHIND = 2.0
 """Log-likelihood that full trust, or else none, may fall short of the best by chance (half of χ² at 95 %)."""
 FORGIVEN = 0.1
@@ -95,7 +98,7 @@ class PossibleNames:
     names that are left come by chance, wherever neighbours contradict names or not.
     symbols: the names they came with; renamed: (n,) indices of the atoms whose names those are not; right: of these, at most so
     many may truly be what they were given for, such as atoms in the place of another element; weight: (n,) odds of that for one beside
-    another.
+    another; contradicted: where names stay as given, how many of them neighbours doubt, if that is more than probabilities allow.
     """
 
     likely: Atoms
@@ -103,11 +106,12 @@ class PossibleNames:
     renamed: Ints
     right: int
     weight: Array
+    contradicted: int = 0
 
     @classmethod
-    def given(cls, atoms: Atoms) -> PossibleNames:
+    def given(cls, atoms: Atoms, contradicted: int = 0) -> PossibleNames:
         """No other names than those given."""
-        return cls(atoms, atoms.symbols, np.zeros(0, np.int64), 0, np.zeros(0))
+        return cls(atoms, atoms.symbols, np.zeros(0, np.int64), 0, np.zeros(0), contradicted)
 
     def restored(self, count: int, rng: np.random.Generator) -> Atoms:
         """The likely atoms, `count` of the renamed ones by lot back as given."""
@@ -126,11 +130,14 @@ def possible_names(atoms: Atoms, reach_A: float) -> PossibleNames:
     """
     likely = likely_names(atoms, reach_A)
     doubt = 1 - atoms.species_probability
+    other = np.array(likely.symbols) != np.array(atoms.symbols)
     expected, left = float(np.nansum(doubt)), float(np.nansum(1 - likely.species_probability))
+    by_chance = expected - 2 * np.sqrt(expected), expected + 2 * np.sqrt(expected)
     if left >= MOST_LEFT * expected:
-        return PossibleNames.given(atoms)
-    renamed = np.flatnonzero(np.array(likely.symbols) != np.array(atoms.symbols))
-    right = int(np.clip(np.ceil(len(renamed) - expected + 2 * np.sqrt(expected)), 0, len(renamed)))
+        doubted = int((other | (1 - likely.species_probability > SUSPECT * doubt)).sum())
+        return PossibleNames.given(atoms, doubted if doubted > by_chance[1] else 0)
+    renamed = np.flatnonzero(other)
+    right = int(np.clip(np.ceil(len(renamed) - by_chance[0]), 0, len(renamed)))
     remains = np.where(doubt > 0, np.maximum(doubt * left / max(expected, TINY), LEAST), doubt)
     odds = np.maximum(1 - doubt[renamed], LEAST) / np.maximum(doubt[renamed], LEAST)
     return PossibleNames(replace(likely, species_probability=1 - remains), atoms.symbols, renamed, right, odds)

@@ -105,7 +105,7 @@ def told_beside(found: Described, beside: Described | None, name: str) -> dict[s
     """The content of `structure.json`: the model, and a reference beside it by the same rules."""
     with told_of("structure"):
         own = describe(found)
-        _warn_of_renamed(found)
+        _warn_of_names(found)
         _warn_of_broken(found, own)
         return {
             "bond_rules": list(map(str, found.rules)),
@@ -116,8 +116,13 @@ def told_beside(found: Described, beside: Described | None, name: str) -> dict[s
         }
 
 
-def _warn_of_renamed(found: Described) -> None:
-    """Tell of names that neighbours contradict."""
+def _warn_of_names(found: Described) -> None:
+    """Tell of names that neighbours contradict or doubt."""
+    if found.names.contradicted:
+        log.warning(
+            f"neighbours doubt the names of {found.names.contradicted} of {len(found.atoms)} atoms, more than are wrong by their "
+            "probabilities: atoms are in the places of others, or the probabilities are too high. Limits take them to be right"
+        )
     if not found.renamed:
         return
     atom, name = next(iter(found.renamed.items()))

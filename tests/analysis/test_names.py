@@ -77,6 +77,7 @@ def test_the_neighbours_of_a_random_alloy_say_nothing(elements):
     given = misnamed(truth, 0.1, 3, moved_A=0.1)
     found = likely_names(given, 3.3)
     assert found.symbols == given.symbols
+    assert possible_names(given, 3.3).contradicted == 0
     np.testing.assert_allclose(found.species_probability, given.species_probability, atol=0.05)
     assert (1 - found.species_probability).sum() == pytest.approx(wrong(found, truth), rel=0.1)
 
@@ -174,7 +175,9 @@ def test_names_stay_where_neighbours_leave_most_doubts():
     truth = zincblende(0.08, 20)
     given = misnamed(truth, 0.05, 30)
     assert likely_names(given, 2.4).symbols != given.symbols
-    assert possible_names(given, 2.4).likely is given
+    found = possible_names(given, 2.4)
+    assert found.likely is given
+    assert found.contradicted > 100
 
 
 def test_names_do_not_depend_on_the_order_of_atoms():

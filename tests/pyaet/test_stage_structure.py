@@ -173,6 +173,17 @@ def test_nothing_is_said_of_a_network_that_errors_hide(tmp_path: Path) -> None:
     assert "structure_factor.xray" in found["limits"]
 
 
+def test_more_contradicted_names_than_probabilities_allow_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    truth = ball_of_silica()
+    wrong = np.random.default_rng(3).random(len(truth)) < 0.1
+    names = np.where(wrong, np.where(np.array(truth.symbols) == "Si", "O", "Si"), np.array(truth.symbols))
+    atoms = replace(truth, symbols=tuple(names.tolist()), species_probability=np.full(len(truth), 0.99))
+    found_of(atoms, 0.05, tmp_path, Structure(bonds=("O-Si:2.2",), draws=4))
+    assert "more than are wrong by their probabilities: atoms are in the places of others" in caplog.text
+
+
 def test_nothing_is_said_of_a_network_of_doubtful_names(tmp_path: Path) -> None:
     atoms = replace(ball_of_silica(), species_probability=np.full(400, 0.5))
     summary, found = found_of(atoms, 0.05, tmp_path, Structure(bonds=("Si-O:2.2",), draws=4))
