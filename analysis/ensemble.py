@@ -86,7 +86,8 @@ def network_bands(
     if len(likely) < 2:
         return {}
     own = _arrays(statistic(atoms, likely.as_measured()))
-    best = [_arrays(statistic(one, likely.likeliest(one.symbols))) for one in named or [atoms]]
+    starts = {id(one): one for one in named or [atoms]}.values()
+    best = [_arrays(statistic(one, likely.likeliest(one.symbols))) for one in starts]
     levels: list[list[dict[str, Array]]] = [[], [], []]
     for k, start in enumerate(named or [atoms] * len(likely)):
         bonds = likely.drawn(k, start.symbols)

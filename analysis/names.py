@@ -98,7 +98,8 @@ class PossibleNames:
     names that are left come by chance, wherever neighbours contradict names or not.
     symbols: the names they came with; renamed: (n,) indices of the atoms whose names those are not; right: of these, at most so
     many may truly be what they were given for, such as atoms in the place of another element; weight: (n,) odds of that for one beside
-    another; contradicted: where names stay as given, how many of them neighbours doubt, if that is more than probabilities allow.
+    another. contradicted: where names stay as given, how many of them neighbours doubt, if that is more than probabilities allow; the
+    atoms with the names of neighbours are then `instead`.
     """
 
     likely: Atoms
@@ -107,11 +108,18 @@ class PossibleNames:
     right: int
     weight: Array
     contradicted: int = 0
+    instead: Atoms | None = None
 
     @classmethod
-    def given(cls, atoms: Atoms, contradicted: int = 0) -> PossibleNames:
-        """No other names than those given."""
-        return cls(atoms, atoms.symbols, np.zeros(0, np.int64), 0, np.zeros(0), contradicted)
+    def given(cls, atoms: Atoms, contradicted: int = 0, instead: Atoms | None = None) -> PossibleNames:
+        """The names that were given, and those of neighbours instead."""
+        return cls(atoms, atoms.symbols, np.zeros(0, np.int64), 0, np.zeros(0), contradicted, instead)
+
+    def others(self, draws: int, rng: np.random.Generator) -> list[Atoms]:
+        """Per draw, the atoms with names as far from the likely ones as may be right; none where none may."""
+        if self.instead is not None:
+            return [self.instead] * draws
+        return [self.restored(self.right, rng) for _ in range(draws if self.right else 0)]
 
     def restored(self, count: int, rng: np.random.Generator) -> Atoms:
         """The likely atoms, `count` of the renamed ones by lot back as given."""
@@ -124,23 +132,25 @@ class PossibleNames:
 def possible_names(atoms: Atoms, reach_A: float) -> PossibleNames:
     """The `likely_names` of atoms, and which of those that are not the given ones may be wrong.
 
-    The names stay as given where neighbours leave more than `MOST_LEFT` of the doubts, since they would set about as many wrong as right.
+    The names stay as given where neighbours leave more than `MOST_LEFT` of the doubts, since they would set about as many wrong as right;
+    where they doubt more names than are wrong by the probabilities, one or the other may be right.
     The more numerous renamed atoms are than wrong names expected by the probabilities, twice the square root of which chance may add,
     the more of them may truly be of the element that was given.
     """
     likely = likely_names(atoms, reach_A)
     doubt = 1 - atoms.species_probability
-    other = np.array(likely.symbols) != np.array(atoms.symbols)
     expected, left = float(np.nansum(doubt)), float(np.nansum(1 - likely.species_probability))
     by_chance = expected - 2 * np.sqrt(expected), expected + 2 * np.sqrt(expected)
+    other = np.array(likely.symbols) != np.array(atoms.symbols)
+    doubted = int((other | (1 - likely.species_probability > SUSPECT * doubt)).sum())
+    remains = np.where(doubt > 0, np.maximum(doubt * min(left / max(expected, TINY), 1.0), LEAST), doubt)
+    likely = replace(likely, species_probability=1 - remains)
     if left >= MOST_LEFT * expected:
-        doubted = int((other | (1 - likely.species_probability > SUSPECT * doubt)).sum())
-        return PossibleNames.given(atoms, doubted if doubted > by_chance[1] else 0)
+        return PossibleNames.given(atoms, doubted, likely) if doubted > by_chance[1] else PossibleNames.given(atoms)
     renamed = np.flatnonzero(other)
     right = int(np.clip(np.ceil(len(renamed) - by_chance[0]), 0, len(renamed)))
-    remains = np.where(doubt > 0, np.maximum(doubt * left / max(expected, TINY), LEAST), doubt)
     odds = np.maximum(1 - doubt[renamed], LEAST) / np.maximum(doubt[renamed], LEAST)
-    return PossibleNames(replace(likely, species_probability=1 - remains), atoms.symbols, renamed, right, odds)
+    return PossibleNames(likely, atoms.symbols, renamed, right, odds)
 
 
 def _settled(alone: Array, pairs: Pairs) -> Array:

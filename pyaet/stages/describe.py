@@ -111,10 +111,9 @@ class Described:
         return self.names.likely
 
     @cached_property
-    def restored(self) -> list[Atoms]:
-        """Per draw, the atoms with as many given names as may be right in spite of their neighbours; none where none may."""
-        names, rng = self.names, self.rng(b"names")
-        return [names.restored(names.right, rng) for _ in range(self.draws if names.right else 0)]
+    def otherwise(self) -> list[Atoms]:
+        """Per draw, the atoms with names as far from the most probable ones as may be right; none where none may."""
+        return self.names.others(self.draws, self.rng(b"names"))
 
     @cached_property
     def likely(self) -> LikelyBonds:
@@ -144,7 +143,7 @@ class Described:
     @property
     def misnamed(self) -> bool:
         """Whether any of the names that are believed may be wrong, as far as that is not below the 5 % that limits leave out."""
-        return self.names.right > 0 or float(np.nansum(1 - self.believed.species_probability)) > 0.05
+        return bool(self.otherwise) or float(np.nansum(1 - self.believed.species_probability)) > 0.05
 
     @cached_property
     def unsure(self) -> str:
@@ -189,7 +188,9 @@ class Described:
             drawn = drawn.again(atoms, network)
             return none | numbers(drawn)
 
-        calls = 2 + 3 * self.draws + (1 + 4 * self.draws if self.restored else 0)
+        calls = 2 + 3 * self.draws
+        if self.otherwise:
+            calls += 1 + 3 * self.draws + len(set(map(id, self.otherwise)))
         with self.console.task("bonds and rings") as progress:
             limits = self.by_names(self.likely, _counted_calls(told, progress, calls))
         return {
@@ -203,7 +204,7 @@ class Described:
         """Limits of statistics of the network that hold by the most probable names and where some of the given ones are right."""
         import analysis
 
-        readings = [None, self.restored] if self.restored else [None]
+        readings = [None, self.otherwise] if self.otherwise else [None]
         return _either(analysis.network_bands(self.believed, likely, look, self.rng(), named) for named in readings)
 
     def again(self, atoms: Atoms, network: Network) -> Described:
@@ -278,7 +279,7 @@ def _distances(model: Described) -> Numbers:
             seen = analysis.pair_distribution(named.positions_A, named.symbols, cell=named.cell)
             return {"-".join(pair): band for pair, band in pair_bands(named, seen, model.rng(), model.draws).items()}
 
-        bands = _either(map(limits, [model.believed, *model.restored[:1]]))
+        bands = _either(map(limits, [model.believed, *model.otherwise[:1]]))
         g = {
             pair: told | _of_band(replace(bands[pair], **told), 5) if pair in bands else told
             for pair, told in g.items()
@@ -320,7 +321,7 @@ def _scattering_limits(model: Described) -> dict[str, Numbers]:
     """
     if "X" in model.atoms.symbols:
         return {}
-    bands = _either(_scattering_bands(model, atoms) for atoms in [model.believed, *model.restored[:1]])
+    bands = _either(_scattering_bands(model, atoms) for atoms in [model.believed, *model.otherwise[:1]])
     own = _scattered(model.atoms)
     return {
         f"structure_factor.{kind}": {"value": own[kind], "low": band.low, "high": band.high}

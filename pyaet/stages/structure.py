@@ -121,7 +121,7 @@ def _warn_of_names(found: Described) -> None:
     if found.names.contradicted:
         log.warning(
             f"neighbours doubt the names of {found.names.contradicted} of {len(found.atoms)} atoms, more than are wrong by their "
-            "probabilities: atoms are in the places of others, or the probabilities are too high. Limits take them to be right"
+            "probabilities: atoms are in the places of others, or the probabilities are too high; limits reach from the one to the other"
         )
     if not found.renamed:
         return
