@@ -37,6 +37,8 @@ PARTS = 8
 """Parts of the atoms; what pairs an atom has is told from those of the other parts, so that its name does not speak for itself."""
 TRUST = np.linspace(0, 1, 21)
 """Powers of what neighbours say that are tried."""
+KEPT_AFTER = 3
+"""Rounds of the same trust after which it stays: it would else come and go with the names that are about to change."""
 TINY = 1e-300
 LEAST = 1e-9
 """Of doubts in names so much is left at least: bonds are thought of for other names too."""
@@ -98,8 +100,8 @@ class PossibleNames:
     names that are left come by chance, wherever neighbours contradict names or not.
     symbols: the names they came with; renamed: (n,) indices of the atoms whose names those are not; right: of these, at most so
     many may truly be what they were given for, such as atoms in the place of another element; weight: (n,) odds of that for one beside
-    another. contradicted: where names stay as given, how many of them neighbours doubt, if that is more than probabilities allow; the
-    atoms with the names of neighbours are then `instead`.
+    another. Where names stay as given: contradicted: how many of them neighbours doubt, if that is more than probabilities allow;
+    instead: the atoms with the names of neighbours, if those are others.
     """
 
     likely: Atoms
@@ -133,7 +135,7 @@ def possible_names(atoms: Atoms, reach_A: float) -> PossibleNames:
     """The `likely_names` of atoms, and which of those that are not the given ones may be wrong.
 
     The names stay as given where neighbours leave more than `MOST_LEFT` of the doubts, since they would set about as many wrong as right;
-    where they doubt more names than are wrong by the probabilities, one or the other may be right.
+    the ones or the others may be right.
     The more numerous renamed atoms are than wrong names expected by the probabilities, twice the square root of which chance may add,
     the more of them may truly be of the element that was given.
     """
@@ -146,7 +148,8 @@ def possible_names(atoms: Atoms, reach_A: float) -> PossibleNames:
     remains = np.where(doubt > 0, np.maximum(doubt * min(left / max(expected, TINY), 1.0), LEAST), doubt)
     likely = replace(likely, species_probability=1 - remains)
     if left >= MOST_LEFT * expected:
-        return PossibleNames.given(atoms, doubted, likely) if doubted > by_chance[1] else PossibleNames.given(atoms)
+        contradicted = doubted if doubted > by_chance[1] else 0
+        return PossibleNames.given(atoms, contradicted, likely if other.any() else None)
     renamed = np.flatnonzero(other)
     right = int(np.clip(np.ceil(len(renamed) - by_chance[0]), 0, len(renamed)))
     odds = np.maximum(1 - doubt[renamed], LEAST) / np.maximum(doubt[renamed], LEAST)
@@ -159,7 +162,7 @@ def _settled(alone: Array, pairs: Pairs) -> Array:
     ends, range_of = (pairs.first, pairs.second), _ranges(pairs.distance_A)
     part = np.random.default_rng(n).integers(PARTS, size=n)  # by lot: in a crystal every eighth atom may be of one site
     parts = (part[pairs.first], part[pairs.second])
-    chance, trust = alone, 0.0
+    chance, trust, unchanged = alone, 0.0, 0
     heard = [np.zeros((len(range_of), alone.shape[1])) for _ in ends]
     ratio = np.ones((alone.shape[1], alone.shape[1], len(range_of)))
     for _ in range(ROUNDS):
@@ -174,7 +177,8 @@ def _settled(alone: Array, pairs: Pairs) -> Array:
             np.log(np.einsum("abm,mb->ma", excess[:, :, parts[1], range_of], tells[0])),
         ]
         every = _summed(ends[0], heard[0], n) + _summed(ends[1], heard[1], n)
-        told, trust = _weighed(alone, every, chance.mean(axis=0))
+        told, found = _weighed(alone, every, chance.mean(axis=0), trust if unchanged >= KEPT_AFTER else None)
+        unchanged, trust = unchanged + 1 if found == trust else 0, found
         change, chance = np.abs(told - chance).max(), told
         if change < SETTLED:
             break
@@ -230,13 +234,21 @@ def _excess(tells: list[Array], ratio: Array, parts: tuple[Ints, Ints], range_of
     return (number + RANDOM_PAIRS * random) / ((number.sum(axis=(0, 1)) + RANDOM_PAIRS) * np.maximum(random, 1e-12))
 
 
-def _weighed(alone: Array, said: Array, share: Array) -> tuple[Array, float]:
-    """Probabilities (n, elements) of names by the atoms and their neighbours, trusted as far as names bear them out; and that trust."""
+def _weighed(alone: Array, said: Array, share: Array, kept: float | None) -> tuple[Array, float]:
+    """Probabilities (n, elements) of names by the atoms and their neighbours, and how far those are trusted.
+
+    kept: the trust, if it is no longer to be found from how far names bear neighbours out.
+    """
     heard = said - said.max(axis=1, keepdims=True)
-    weights = [np.exp(trust * heard) for trust in TRUST]
+    trust = _trust(alone, heard, share) if kept is None else kept
+    found = alone * np.exp(trust * heard)
+    return found / found.sum(axis=1, keepdims=True), trust
+
+
+def _trust(alone: Array, heard: Array, share: Array) -> float:
+    """The power of what neighbours say at which names bear them out best; 1, or else 0, where that is nearly as good."""
+    weights = (np.exp(trust * heard) for trust in TRUST)
     likelihood = np.array([np.log((alone * weight).sum(axis=1) / (weight @ share)).sum() for weight in weights])
     gain = float(likelihood.max() - likelihood[0])
     enough = likelihood >= likelihood.max() - max(BEHIND, FORGIVEN * gain)
-    chosen = -1 if enough[-1] else 0 if enough[0] else int(likelihood.argmax())
-    found = alone * weights[chosen]
-    return found / found.sum(axis=1, keepdims=True), float(TRUST[chosen])
+    return 1.0 if enough[-1] else 0.0 if enough[0] else float(TRUST[likelihood.argmax()])
