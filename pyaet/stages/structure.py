@@ -134,15 +134,20 @@ def _warn_of_names(found: Described) -> None:
 
 
 def _warn_of_broken(found: Described, own: dict[str, Any]) -> None:
-    """Tell of bonds that errors of the atoms have broken or made, as far as the number of bonds shows it."""
+    """Tell of bonds that errors of atoms or wrong names have broken or made, as far as the number of bonds shows it."""
     limits = own.get("limits", {}).get("bonds")
-    if limits is None or limits["low"] <= len(found.likely.as_measured()) <= limits["high"]:
+    if limits is None:
         return
-    low, high = floor(limits["low"]), ceil(limits["high"])
+    measured, likeliest = len(found.likely.as_measured()), len(found.likely.likeliest())
+    if limits["low"] <= measured <= limits["high"]:
+        return
+    cause, advice = "wrong names break and make bonds", ""
+    if not found.misnamed or abs(likeliest - measured) >= max(limits["low"] - measured, measured - limits["high"]):
+        cause = f"errors of the atoms carry distances across the limits of bonds ({', '.join(map(str, found.rules))})"
+        advice = "; wider limits of bonds keep the two together"
     log.warning(
-        f"errors of the atoms carry distances across the limits of bonds ({', '.join(map(str, found.rules))}): {own['bonds']} "
-        f"bonds are measured, {low} to {high} are true. Bonds, rings and defects are listed as measured, their 95 % limits are "
-        "about the true numbers; wider limits of bonds keep the two together"
+        f"{cause}: {own['bonds']} bonds are measured, {floor(limits['low'])} to {ceil(limits['high'])} are true. Bonds, rings and "
+        f"defects are listed as measured, their 95 % limits are about the true numbers{advice}"
     )
 
 

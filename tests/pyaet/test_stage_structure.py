@@ -173,6 +173,21 @@ def test_nothing_is_said_of_a_network_that_errors_hide(tmp_path: Path) -> None:
     assert "structure_factor.xray" in found["limits"]
 
 
+def test_bonds_that_wrong_names_break_are_not_put_down_to_errors(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Names by lot: neighbours tell nothing, and the rules bind unlike atoms only."""
+    rng = np.random.default_rng(5)
+    places = np.stack(np.meshgrid(*[np.arange(7.0) * 2.5] * 3), axis=-1).reshape(-1, 3)
+    true = np.where(places.sum(axis=1) / 2.5 % 2 < 1, "Cu", "Au")
+    exchanged, wrong = rng.random((2, len(true))) < [[0.12], [0.08]]
+    names = np.where(exchanged ^ wrong, np.where(true == "Cu", "Au", "Cu"), true)
+    atoms = Atoms(places, tuple(names.tolist()), species_probability=np.full(len(names), 0.92))
+    found_of(atoms, 0.05, tmp_path, Structure(bonds=("Au-Cu:3.0",), draws=16))
+    assert "wrong names break and make bonds" in caplog.text
+    assert "errors of the atoms carry" not in caplog.text
+
+
 def test_more_contradicted_names_than_probabilities_allow_are_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
