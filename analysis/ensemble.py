@@ -23,6 +23,8 @@ from .unfold import INSIDE, Band
 Array = NDArray[np.float64]
 
 DRAWS = 32
+VANISHED = 1.5
+"""Limits of what vanishes in all draws are so many times as far from the best estimate as that is from the measured number."""
 
 
 def draws(atoms: Atoms, count: int, rng: np.random.Generator) -> Iterator[Atoms]:
@@ -138,6 +140,8 @@ def _moved_back(value: Array, likeliest: Array, starts: Array, once: Array, twic
     far = float(t.ppf((1 + INSIDE) / 2, len(once) - 1)) * np.sqrt(1 + 3 / len(once))
     half = far * (3 - 3 * left + left**2) * spread
     parabola = second - 3 * first + 2 * start
+    # A change without spread is that of the few that no draw keeps.
+    half = np.where(spread == 0, VANISHED * np.abs(parabola), half)
     series = -change / np.maximum(left, 0.5)
     other = 2 * likeliest - start
     low = np.fmin(start, other) + np.minimum(parabola, series) - half
