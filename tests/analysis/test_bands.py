@@ -160,12 +160,12 @@ def test_bands_of_distances_bonds_and_rings_hold_the_truth(silica, sigma_A):
 
 
 def test_what_no_draw_keeps_has_limits_that_reach_back_to_none():
-    """One atom named A that every draw renames: there may be none, one, or more."""
-    atoms = Atoms(np.arange(9.0).reshape(3, 3), ("C", "O", "O"), species_probability=[1e-9, 1.0, 1.0])
-    bands = band_of(atoms, lambda one: {"carbon": one.symbols.count("C"), "all": 3}, np.random.default_rng(1), 6)
-    assert bands["carbon"].low <= 0
-    assert bands["carbon"].high >= 1
-    assert (bands["all"].low, bands["all"].high) == (3, 3)
+    """One rare ring of the measured atoms, in no draw: there may truly be none, one, or more."""
+    atoms = Atoms(np.arange(9.0).reshape(3, 3), ("C", "O", "O"), covariance_A2=np.tile(np.eye(3), (3, 1, 1)))
+    bands = band_of(atoms, lambda one: {"rare": int(one is atoms), "atoms": len(one)}, np.random.default_rng(1), 6)
+    assert bands["rare"].low <= 0
+    assert bands["rare"].high >= 1
+    assert (bands["atoms"].low, bands["atoms"].high) == (3, 3)
 
 
 def test_bands_hold_the_shells_of_a_crystal_at_rest():
