@@ -90,6 +90,12 @@ def finished(run_once: Path, tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs draw no report, which takes most of the time of small ones; the shared run has one."""
+    monkeypatch.setattr("pyaet.report.write_report", lambda directory: directory / "report.html")
+
+
 def small_tilt(path: Path, theta_deg: float, *, scan: int = 12, dose_e_per_A2: float = 1e5) -> None:
     """A tilt of scan × scan patterns of a few phase bumps, made by one multiplication and one transform."""
     from ptycho import Optics

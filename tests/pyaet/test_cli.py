@@ -187,9 +187,8 @@ def test_a_bad_setting_of_a_stage_is_named(series: Path, capsys: pytest.CaptureF
     assert "iteratons: unknown; did you mean iterations?" in err
 
 
-def test_ctrl_c_exits_130_and_the_run_resumes(
-    series: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("no_report")
+def test_ctrl_c_exits_130_and_the_run_resumes(series: Path, capsys: pytest.CaptureFixture[str]) -> None:
     edit(series, "iterations = 30", "iterations = 100000")
     command = [sys.executable, "-m", "pyaet", "run", str(series / "plan.toml")]
     running = subprocess.Popen(command, cwd=series, stderr=subprocess.PIPE, text=True)
@@ -202,7 +201,6 @@ def test_ctrl_c_exits_130_and_the_run_resumes(
     assert running.returncode == 130, err
     assert err == "pyaet: interrupted; run the same command again: what is finished is kept\n"
     edit(series, "iterations = 100000", "iterations = 30")
-    monkeypatch.setattr("pyaet.report.write_report", lambda directory: directory / "report.html")
     assert call(capsys, "run", series / "plan.toml")[0] == 0
 
 

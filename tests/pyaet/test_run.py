@@ -29,10 +29,7 @@ ARTIFACTS = (
 )
 
 
-@pytest.fixture(autouse=True)
-def quick_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs of these tests draw no report, which takes most of their time; the shared run of the other tests has one."""
-    monkeypatch.setattr("pyaet.report.write_report", lambda directory: directory / "report.html")
+pytestmark = pytest.mark.usefixtures("no_report")
 
 
 def run(folder: Path, **options: object) -> dict:
