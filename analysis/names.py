@@ -8,8 +8,8 @@ random alloy not at all, and names stay as they are.
 
 A real defect is told from a wrong name by its other bonds: of two like atoms that are bonded each has unlike neighbours besides. An
 atom in the place of the other element is taken for wrongly named where its probability allows that. Of many such atoms some may
-be real: as many as there are more of them than wrong names expected, and as chance may hide. Where neighbours leave most of the doubts
-names stay as they are (`possible_names`).
+be real: as many as there are more of them than wrong names expected, and as chance may hide. Where neighbours leave more than a third of
+the doubts names stay as they are (`possible_names`).
 """
 
 from __future__ import annotations
@@ -79,9 +79,11 @@ def likely_names(atoms: Atoms, reach_A: float) -> Atoms:
     """
     kind, sure = numbered(atoms)
     elements = atoms.elements
+    if (sure == 1).all() or len(elements) < 2:
+        return atoms
     pairs = pairs_within(atoms.positions_A, reach_A, atoms.cell)
     pairs = pairs.select(pairs.first != pairs.second)
-    if not len(pairs.first) or (sure == 1).all() or len(elements) < 2:
+    if not len(pairs.first):
         return atoms
     chance = _settled(_alone(kind, sure, elements), pairs)
     lonely = np.bincount(np.concatenate([pairs.first, pairs.second]), minlength=len(kind)) == 0
